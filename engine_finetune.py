@@ -1,0 +1,105 @@
+"""Fine-tuning: one epoch of steps on SAM's visible patches, and the evaluation on all of them (METHOD.md "Fine-tuning")."""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+from torch import nn
+from torch.utils.data import DataLoader
+
+from util import distributed
+from util.augment import mix_batch
+from util.localisation import measure
+from util.log import Averages, RunLog
+from util.loop import training_steps
+from util.masking import split_patches, weight_shares
+from util.metrics import figures_of_merit
+from util.optimisation import Stepper
+from util.whole_set import attention_maps, class_probabilities
+
+
+def make_mixup(args, num_classes: int) -> Mixup | None:
+    """timm's Mixup and CutMix as the options say, or None when both are off."""
+    if not (args.mixup > 0 or args.cutmix > 0 or args.cutmix_minmax):
+        return None
+    return Mixup(
+        mixup_alpha=args.mixup,
+        cutmix_alpha=args.cutmix,
+        cutmix_minmax=args.cutmix_minmax,
+        prob=args.mixup_prob,
+        switch_prob=args.mixup_switch_prob,
+        mode=args.mixup_mode,
+        label_smoothing=args.smoothing,
+        num_classes=num_classes,
+    )
+
+
+def make_erasing(args, device: torch.device) -> RandomErasing | None:
+    """timm's random erasing as the options say, or None when it is off."""
+    if not args.reprob:
+        return None
+    return RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=device)
+
+
+def train_one_epoch(
+    model: nn.Module,
+    loader: DataLoader,
+    stepper: Stepper,
+    log: RunLog,
+    args,
+    epoch: int,
+    mixup: Mixup | None = None,
+    erasing: RandomErasing | None = None,
+) -> dict[str, float]:
+    """Train for one epoch; return the means of what was measured.
+
+    ``args.masking`` says what hides patches: "attention" (SAM by the images' maps), "random" (as many, at random) or
+    "none". The encoder computes the visible ones only.
+    """
+    model.train()
+    averages = Averages()
+    start, images = time.monotonic(), 0
+    for batch, last_of_window in training_steps(loader, stepper, averages, log, args, epoch):
+        pixels, weights, targets = batch["image"], batch["weights"], batch["label"]
+        if erasing:
+            pixels = erasing(pixels)
+        if mixup:  # smooths the labels itself
+            pixels, weights, targets = mix_batch(mixup, pixels, weights, targets, args.patch_size)
+        measured, visible = {}, None
+        if args.masking != "none":
+            chosen_by = weights if args.masking == "attention" else torch.ones_like(weights)
+            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio)
+            visible = split.visible
+            if args.masking == "attention":
+                measured = weight_shares(weights, split)
+        with stepper.precision():
+            logits = model(pixels, visible)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.0 if mixup else args.smoothing)
+        stepper.backward(loss, last_of_window)
+        top1 = (logits.argmax(-1) == batch["label"]).float().mean()
+        averages.add(loss=loss, train_top1=top1, **measured)
+        images += len(pixels) * distributed.world_size()
+    return {**averages.means(), "images_per_second": images / (time.monotonic() - start)}
+
+
+def evaluate(run, localise: bool) -> tuple[dict, torch.Tensor]:
+    """Figures of merit on the validation images, from all patches of each.
+
+    Args:
+        run: the :class:`util.run.Run` with its model.
+        localise: also measure where the maps look, when lesion masks are at hand.
+
+    Returns:
+        The figures of :func:`util.metrics.figures_of_merit`, with ``loss`` and maybe localisation, and the probabilities
+        ``[N, classes]``.
+    """
+    probabilities = class_probabilities(run.model, run.val_images, run.args, run.precision)
+    labels = run.val_images.labels
+    results = figures_of_merit(labels.numpy(), probabilities.numpy(), run.classes)
+    results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), labels).item()
+    if localise and any(run.masks):
+        maps = attention_maps(run.model, run.val_images, run.args, run.precision)
+        results["localisation"] = measure(maps, run.masks, run.args.input_size)
+    return results, probabilities

@@ -1,0 +1,173 @@
+#!/usr/bin/env python
+"""Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
+with --eval."""
+
+import argparse
+
+from torch import nn
+
+import engine_finetune as engine
+from models_vit import ENCODERS, VisionTransformer, create_encoder
+from util import checkpoint, distributed, metrics, options
+from util.augment import Augment, PolicyAugment
+from util.errors import InputError, run_script
+from util.log import say
+from util.optimisation import parameter_groups
+from util.run import Run
+from util.seeds import seed_everything
+
+
+def get_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    options.add_data_options(parser)
+    model = options.add_model_options(parser, list(ENCODERS), default="vit_base_patch16", input_size=None)
+    model.add_argument("--finetune", metavar="CHECKPOINT", help="encoder to start from (default: none, random weights)")
+    model.add_argument(
+        "--global_pool",
+        action="store_const",
+        const="avg",
+        dest="pool",
+        help="classify the mean of the patches (the default)",
+    )
+    model.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
+    model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
+    options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
+    optimisation = options.add_optimisation_options(parser, epochs=100, batch_size=256, warmup_epochs=5, min_lr=1e-6)
+    optimisation.add_argument(
+        "--layer_decay",
+        type=options.number(float, 0, 1, open_ends="low"),
+        default=0.75,
+        help="learning rate of a layer relative to the one above it",
+    )
+    optimisation.add_argument("--smoothing", type=options.RATIO, default=0.1, help="label smoothing")
+    add_augmentation_options(parser)
+    running = options.add_running_options(parser)
+    running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
+    args = parser.parse_args()
+    if args.eval and not args.resume:
+        raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
+    if args.eval and args.finetune:
+        raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
+    if args.aa:
+        PolicyAugment.check(args.aa)
+    if (args.mixup or args.cutmix or args.cutmix_minmax) and args.batch_size % 2:
+        raise InputError(f"--mixup and --cutmix pair the images of a batch: --batch_size {args.batch_size} must be even")
+    return args
+
+
+def add_augmentation_options(parser: options.Parser) -> None:
+    group = parser.add_argument_group("augmentation beyond crop and flip (off by default, as in the paper's experiments)")
+    group.add_argument("--aa", metavar="POLICY", help="timm's AutoAugment or RandAugment, such as rand-m9-mstd0.5-inc1")
+    group.add_argument(
+        "--color_jitter", type=options.NOT_NEGATIVE, default=0.0, help="strength of colour jitter (--aa replaces it)"
+    )
+    group.add_argument("--reprob", type=options.SHARE, default=0.0, help="probability of random erasing")
+    group.add_argument("--remode", choices=("const", "rand", "pixel"), default="pixel", help="what erased pixels become")
+    group.add_argument("--recount", type=options.COUNT, default=1, help="largest number of erased boxes in an image")
+    group.add_argument("--mixup", type=options.NOT_NEGATIVE, default=0.0, help="alpha of Mixup, 0: off")
+    group.add_argument("--cutmix", type=options.NOT_NEGATIVE, default=0.0, help="alpha of CutMix, 0: off")
+    group.add_argument(
+        "--cutmix_minmax",
+        type=options.SHARE,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="smallest and largest side of CutMix's box as a share of the image's, instead of --cutmix",
+    )
+    group.add_argument("--mixup_prob", type=options.SHARE, default=1.0, help="probability of mixing a batch")
+    group.add_argument(
+        "--mixup_switch_prob", type=options.SHARE, default=0.5, help="probability of CutMix where both are on"
+    )
+    group.add_argument(
+        "--mixup_mode", choices=("batch", "pair", "elem"), default="batch", help="what shares one draw of the mixing"
+    )
+
+
+def settle_model_options(args, source: dict | None, path: str | None) -> None:
+    """Take what the command line leaves open (input size, patch size, pooling) from the checkpoint, else the defaults."""
+    recorded = source.get("args", {}) if source else {}
+    shape = checkpoint.Shape.of(source["model"], path) if source else None
+    args.input_size = args.input_size or recorded.get("input_size") or 224
+    args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
+    if args.pool is None:
+        trained_here = source is not None and args.finetune is None
+        args.pool = "token" if trained_here and "norm.weight" in source["model"] else "avg"
+    patches = options.check_grid(args)
+    if args.masking != "none" and not args.eval:
+        options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
+
+
+def build_model(args, num_classes: int, drop_path: float) -> VisionTransformer:
+    return create_encoder(
+        args.model,
+        args.patch_size,
+        img_size=args.input_size,
+        num_classes=num_classes,
+        global_pool=args.pool,
+        drop_path_rate=drop_path,
+    )
+
+
+def evaluate_only(args) -> None:
+    """``--eval``: figures of merit of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``."""
+    run = Run(args, "eval")
+    source = checkpoint.load(args.resume)
+    settle_model_options(args, source, args.resume)
+    run.model = build_model(args, len(run.classes), 0.0)
+    say(checkpoint.load_encoder(run.model, source["model"], args.resume, new_head=False))
+    run.model.to(run.device)
+    report(run, args.resume)
+
+
+def report(run, path) -> dict:
+    results, probabilities = engine.evaluate(run, localise=True)
+    if distributed.is_main():
+        images = run.val_images
+        labels = images.labels.numpy()
+        results = {"checkpoint": str(path), **results}
+        metrics.write_results(run.folder, results, images.paths, labels, probabilities.numpy(), run.classes)
+        print(metrics.table(results))
+        print(f"written: {run.folder / 'metrics.json'}, {run.folder / 'predictions.csv'}", flush=True)
+    return results
+
+
+def main() -> None:
+    args = get_args()
+    if args.eval:
+        return evaluate_only(args)
+    source = checkpoint.load(args.finetune) if args.finetune else None
+    settle_model_options(args, source, args.finetune)
+    run = Run(args, "finetune")
+    seed_everything(args.seed, "weights")
+    model = build_model(args, len(run.classes), args.drop_path)
+    if source:
+        say(checkpoint.load_encoder(model, source["model"], args.finetune, new_head=True))
+    nn.init.normal_(model.head.weight, std=2e-5)
+    model.to(run.device)
+    groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
+    run.prepare(model, groups, (0.9, 0.999), augment)
+
+    mixup, erasing = engine.make_mixup(args, len(run.classes)), engine.make_erasing(args, run.device)
+    for epoch in run.epochs():
+        if args.masking == "attention" and run.map_entropy is None:
+            run.refresh_maps()
+        values = engine.train_one_epoch(run.trained, run.loader, run.stepper, run.log, args, epoch, mixup, erasing)
+        if args.masking == "attention":
+            values["map_entropy"] = run.map_entropy
+            if run.maps_due_after(epoch, first=0):
+                run.refresh_maps()
+        results, _ = engine.evaluate(run, localise=False)
+        values |= {f"val_{name}": results[name] for name in ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")}
+        is_best = values["val_top1"] > run.best.get("val_top1", -1.0)
+        if is_best:
+            run.best = {"epoch": epoch, "val_top1": values["val_top1"]}
+        run.end_epoch(epoch, values, is_best)
+    if run.best:
+        say(f"last epoch {args.epochs - 1}: top-1 {100 * results['top1']:.2f} % (checkpoint-last.pth)")
+        best = run.best
+        say(f"best epoch {best['epoch']}: top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself (checkpoint-best.pth)")
+    run.close()
+
+
+if __name__ == "__main__":
+    run_script(main)

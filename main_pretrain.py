@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is supervised, and
+after some epochs its attention map chooses the patches to mask."""
+
+import argparse
+
+import engine_pretrain as engine
+from models_msmae import AUTOENCODERS, create_autoencoder
+from util import distributed, options
+from util.augment import Augment
+from util.errors import run_script
+from util.localisation import measure
+from util.log import say
+from util.optimisation import parameter_groups
+from util.run import Run
+from util.seeds import seed_everything
+from util.whole_set import attention_maps, class_probabilities
+
+
+def get_args() -> argparse.Namespace:
+    parser = options.Parser(__doc__)
+    options.add_data_options(parser)
+    model = options.add_model_options(parser, list(AUTOENCODERS), default="msmae_vit_base_patch16", input_size=224)
+    model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
+    masking = options.add_masking_options(parser, ("attention", "random"), loc_interval=40)
+    masking.add_argument(
+        "--random_mask_ratio", type=options.RATIO, default=0.75, help="share masked where chance chooses; none is thrown"
+    )
+    masking.add_argument(
+        "--sam_epoch", type=options.number(int, 0), default=41, metavar="EPOCH", help="first epoch (from 0) masked by SAM"
+    )
+    optimisation = options.add_optimisation_options(parser, epochs=300, batch_size=64, warmup_epochs=40, min_lr=0.0)
+    optimisation.add_argument(
+        "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
+    )
+    options.add_running_options(parser)
+    args = parser.parse_args()
+
+    args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
+    patches = options.check_grid(args)
+    options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
+    options.check_ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
+    return args
+
+
+def look(run: Run, epoch: int) -> dict[str, float]:
+    """What the model knows and sees after an epoch: accuracy of its head and localisation of its maps on the validation
+    images, and a sheet of pictures."""
+    args, model = run.args, run.model
+    probabilities = class_probabilities(model, run.val_images, args, run.precision)
+    maps = attention_maps(model, run.val_images, args, run.precision)
+    if distributed.is_main():
+        title = f"{args.model}, {run.folder.name}, after epoch {epoch}"
+        figure = engine.draw_sheet(model, run.val_images, maps, args, run.precision, title)
+        figure.savefig(run.folder / f"sheet-{epoch}.png")
+        run.log.figure("sheet", figure, epoch)
+    top1 = (probabilities.argmax(1) == run.val_images.labels).float().mean().item()
+    return {"val_top1": top1, **measure(maps, run.masks, args.input_size)}
+
+
+def main() -> None:
+    args = get_args()
+    run = Run(args, "pretrain")
+    seed_everything(args.seed, "weights")
+    model = create_autoencoder(
+        args.model,
+        args.patch_size,
+        img_size=args.input_size,
+        num_classes=len(run.classes),
+        norm_pix_loss=args.norm_pix_loss,
+    ).to(run.device)
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale)
+    run.prepare(model, parameter_groups(model, args.weight_decay), (0.9, 0.95), augment)
+
+    sam_epoch = args.sam_epoch if args.masking == "attention" else args.epochs
+    if args.masking == "attention" and sam_epoch >= args.epochs:
+        say(f"note: SAM never starts, --sam_epoch {sam_epoch} is not below --epochs {args.epochs}")
+    for epoch in run.epochs():
+        use_sam = epoch >= sam_epoch
+        if use_sam and run.map_entropy is None:
+            run.refresh_maps()
+        values = engine.train_one_epoch(run.trained, run.loader, run.stepper, run.log, args, epoch, use_sam)
+        if use_sam:
+            values["map_entropy"] = run.map_entropy
+        refresh = run.maps_due_after(epoch, sam_epoch)
+        if refresh:
+            run.refresh_maps()
+        if refresh or epoch + 1 == args.epochs:
+            values |= look(run, epoch)
+        run.end_epoch(epoch, values)
+    run.close()
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,121 @@
+"""The masked autoencoder for pre-training: the encoder of ``models_vit``, a decoder for masked patches, and the losses.
+
+METHOD.md "Decoder" and "Pre-training loss"; paper section 3.1; MAE (arXiv 2111.06377) for the autoencoder itself.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models_vit import ENCODERS, Block, VisionTransformer, init_weights, patchify, select, sincos_position_embedding
+from util.masking import Split
+
+
+class PretrainOutput(NamedTuple):
+    """What a pre-training step computes from a batch."""
+
+    reconstruction: Tensor  # scalar, mean squared error over the masked patches
+    classification: Tensor  # scalar, cross-entropy of the class-token head
+    logits: Tensor  # [B, classes]
+
+
+class MaskedAutoencoder(VisionTransformer):
+    """MSMAE's pre-training model.
+
+    Args:
+        decoder_embed_dim, decoder_depth, decoder_num_heads: width, blocks and heads of the decoder.
+        norm_pix_loss: reconstruct each patch normalised by its own mean and variance.
+        kwargs: those of :class:`models_vit.VisionTransformer`.
+    """
+
+    def __init__(
+        self,
+        decoder_embed_dim: int = 512,
+        decoder_depth: int = 8,
+        decoder_num_heads: int = 16,
+        norm_pix_loss: bool = False,
+        **kwargs,
+    ):
+        super().__init__(global_pool="token", **kwargs)
+        self.norm_pix_loss = norm_pix_loss
+        self.pos_embed.requires_grad_(False)
+        norm_layer = partial(nn.LayerNorm, eps=1e-6)
+        self.decoder_embed = nn.Linear(self.embed_dim, decoder_embed_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
+        self.decoder_pos_embed = nn.Parameter(
+            sincos_position_embedding(decoder_embed_dim, self.grid_size), requires_grad=False
+        )
+        self.decoder_blocks = nn.Sequential(
+            *(Block(decoder_embed_dim, decoder_num_heads, norm_layer=norm_layer) for _ in range(decoder_depth))
+        )
+        self.decoder_norm = norm_layer(decoder_embed_dim)
+        self.decoder_pred = nn.Linear(decoder_embed_dim, self.patch_size**2 * 3)
+        for name, part in self.named_children():
+            if name.startswith("decoder"):
+                part.apply(init_weights)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def decode(self, features: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
+        """Predict the masked patches; thrown patches are not there, and order does not matter to attention.
+
+        Args:
+            features: ``[B, 1 + V, D]``, the encoder's normalised tokens of the class and the visible patches.
+            visible: ``[B, V]`` and masked: ``[B, M]`` patch indices.
+
+        Returns:
+            ``[B, M, p * p * 3]``.
+        """
+        position = self.decoder_pos_embed[0, 1:]
+        tokens = self.decoder_embed(features)
+        known = tokens[:, 1:] + F.embedding(visible, position)
+        unknown = self.mask_token + F.embedding(masked, position)
+        tokens = torch.cat([tokens[:, :1] + self.decoder_pos_embed[:, :1], known, unknown], dim=1)
+        tokens = self.decoder_blocks(tokens)[:, -masked.shape[1] :]
+        return self.decoder_pred(self.decoder_norm(tokens))
+
+    def targets(self, images: Tensor, masked: Tensor) -> Tensor:
+        """Pixels ``[B, M, p * p * 3]`` of the masked patches, as the loss wants them (``norm_pix_loss``)."""
+        target = select(patchify(images, self.patch_size), masked)
+        if self.norm_pix_loss:
+            target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+        return target
+
+    def forward(self, images: Tensor, split: Split, labels: Tensor) -> PretrainOutput:
+        """Losses of a batch: ``images`` [B, 3, H, W] normalised, the split of their patches, ``labels`` [B]."""
+        features = self.forward_features(images, split.visible)
+        logits = self.forward_head(features).float()
+        prediction = self.decode(features, split.visible, split.masked).float()
+        return PretrainOutput(
+            reconstruction=F.mse_loss(prediction, self.targets(images, split.masked)),
+            classification=F.cross_entropy(logits, labels),
+            logits=logits,
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor, split: Split) -> Tensor:
+        """The model's guess of the masked patches in pixels ``[B, M, p * p * 3]``, normalised like ``images``.
+
+        With ``norm_pix_loss`` the model predicts no brightness; the true mean and variance of each patch are put back, as
+        is the habit for showing MAE's reconstructions.
+        """
+        features = self.forward_features(images, split.visible)
+        prediction = self.decode(features, split.visible, split.masked).float()
+        if self.norm_pix_loss:
+            pixels = select(patchify(images, self.patch_size), split.masked)
+            prediction = prediction * (pixels.var(-1, keepdim=True) + 1e-6).sqrt() + pixels.mean(-1, keepdim=True)
+        return prediction
+
+
+DECODERS = {  # of small encoders smaller than MAE's, so that the decoder does not outweigh them
+    "vit_tiny_patch16": {"decoder_embed_dim": 192, "decoder_depth": 4, "decoder_num_heads": 6},
+    "vit_small_patch16": {"decoder_embed_dim": 256, "decoder_depth": 4, "decoder_num_heads": 8},
+}
+AUTOENCODERS = {f"msmae_{name}": {**ENCODERS[name], **DECODERS.get(name, {})} for name in ENCODERS}
+
+
+def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> MaskedAutoencoder:
+    """Build a model of :data:`AUTOENCODERS`; ``patch_size`` replaces the one in its name."""
+    return MaskedAutoencoder(**{**AUTOENCODERS[name], **({"patch_size": patch_size} if patch_size else {}), **kwargs})

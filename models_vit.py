@@ -1,0 +1,211 @@
+"""The encoder, once: timm's Vision Transformer that sees only the patches it is given and can show its attention map.
+
+Pre-training (``models_msmae``), fine-tuning and segmentation all use it. Parameter names are MAE's. METHOD.md "Encoder".
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from timm.layers import build_sincos2d_pos_embed
+from timm.models import vision_transformer
+from torch import Tensor, nn
+
+from util.attention_map import average_heads
+
+
+class Attention(vision_transformer.Attention):
+    """timm's self-attention that can show itself; nothing is stored unless ``record`` is set.
+
+    Attributes:
+        record: keep the softmax attention of the next ``forward`` (costs its memory; off in training).
+        attn: the last attention kept, ``[B, heads, N, N]``, or None.
+    """
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool):
+        super().__init__(dim, num_heads=num_heads, qkv_bias=qkv_bias)
+        self.record = False
+        self.attn: Tensor | None = None
+
+    def get_attn(self, attn: Tensor) -> None:
+        """Keep a softmax attention; ``forward`` calls it when ``record`` is set."""
+        self.attn = attn
+
+    def return_attn(self) -> Tensor | None:
+        """The last softmax attention kept, ``[B, heads, N, N]`` with the class token first, or None."""
+        return self.attn
+
+    def forward(self, x: Tensor, **_) -> Tensor:
+        """``[B, N, D]`` to ``[B, N, D]``. (Newer timm passes attention masks, always None here.)"""
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        # PyTorch's fused kernel is the slower one on CPUs for half-precision sequences of this length
+        if self.record or (x.device.type == "cpu" and q.dtype != torch.float32):
+            attention = (q * self.scale @ k.transpose(-2, -1)).softmax(-1)
+            if self.record:
+                self.get_attn(attention)
+            x = attention @ v
+        else:
+            x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
+
+    def class_token_row(self, x: Tensor) -> Tensor:
+        """The class token's softmax attention alone, without the rest of the matrix.
+
+        Args:
+            x: ``[B, N, D]``, the (normalised) tokens that ``forward`` would take.
+
+        Returns:
+            ``[B, heads, N]`` float32: the first row of what ``return_attn`` would give.
+        """
+        width = x.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :1], weight[:width], bias[:width]).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k = F.linear(x, weight[width : 2 * width], bias[width : 2 * width]).unflatten(-1, (self.num_heads, -1))
+        scores = (q * self.scale) @ k.permute(0, 2, 3, 1)
+        return scores.float().softmax(-1).squeeze(-2)
+
+
+class Block(vision_transformer.Block):
+    """timm's transformer block around :class:`Attention`."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, **kwargs):
+        super().__init__(dim, num_heads, qkv_bias=qkv_bias, **kwargs)
+        self.attn = Attention(dim, num_heads, qkv_bias)
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """Cut ``[B, C, H, W]`` into patches ``[B, L, p * p * C]``: rows first, and MAE's order of pixels inside a patch."""
+    batch, channels, height, width = images.shape
+    p = patch_size
+    patches = images.reshape(batch, channels, height // p, p, width // p, p)
+    return patches.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, p * p * channels)
+
+
+def select(tokens: Tensor, index: Tensor) -> Tensor:
+    """Pick tokens of each image: ``[B, L, D]`` and indices ``[B, K]`` to ``[B, K, D]``."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def sincos_position_embedding(width: int, grid: tuple[int, int]) -> Tensor:
+    """MAE's fixed 2-D position embedding ``[1, 1 + L, width]``: zeros for the class token, then columns and rows."""
+    rows, columns = build_sincos2d_pos_embed(list(grid), width, interleave_sin_cos=True).chunk(2, dim=1)
+    return torch.cat([torch.zeros(1, width), torch.cat([columns, rows], dim=1)]).unsqueeze(0)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Linear layers Xavier-uniform with zero bias; normalisation layers as PyTorch has them."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class VisionTransformer(vision_transformer.VisionTransformer):
+    """A ViT encoder with a linear head that can be given a choice of patches instead of all.
+
+    Args:
+        img_size: side of the input in pixels, a multiple of ``patch_size``.
+        patch_size: side of a patch in pixels.
+        embed_dim, depth, num_heads: width, number of blocks and of attention heads.
+        num_classes: outputs of the head.
+        global_pool: what the head reads: "token", the class token after ``norm``, or "avg", the mean of the patches with
+            MAE's ``fc_norm`` after it (there is no ``norm`` then).
+        drop_path_rate: stochastic depth of the last block; earlier blocks linearly less.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 224,
+        patch_size: int = 16,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        num_classes: int = 1000,
+        global_pool: str = "token",
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(
+            img_size,
+            patch_size,
+            num_classes=num_classes,
+            global_pool=global_pool,
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            drop_path_rate=drop_path_rate,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            block_fn=Block,
+            weight_init="skip",
+        )
+        self.patch_size = patch_size
+        self.grid_size = tuple(self.patch_embed.grid_size)
+        self.apply(init_weights)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
+        nn.init.zeros_(self.patch_embed.proj.bias)
+        nn.init.normal_(self.cls_token, std=0.02)
+        self.pos_embed.data.copy_(sincos_position_embedding(embed_dim, self.grid_size))
+
+    def embed(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Tokens of the class and of the visible patches; hidden patches are never embedded.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised.
+            visible: ``[B, V]`` patch indices, or None for all patches in order.
+
+        Returns:
+            ``[B, 1 + V, D]``.
+        """
+        patches = patchify(images, self.patch_size)
+        position = self.pos_embed[:, 1:]
+        if visible is not None:
+            patches = select(patches, visible)
+            position = F.embedding(visible, position[0])
+        projection = self.patch_embed.proj  # a convolution whose stride is its kernel is a matrix on patches
+        matrix = projection.weight.permute(0, 2, 3, 1).flatten(1)
+        tokens = F.linear(patches, matrix, projection.bias) + position
+        class_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
+        return torch.cat([class_token.to(tokens.dtype), tokens], dim=1)
+
+    def forward_features(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Normalised tokens ``[B, 1 + V, D]`` of the class and the visible patches (arguments as in :meth:`embed`)."""
+        return self.norm(self.blocks(self.embed(images, visible)))
+
+    def classify(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Logits ``[B, classes]`` (arguments as in :meth:`embed`)."""
+        return self.forward_head(self.forward_features(images, visible))
+
+    forward = classify
+
+    @torch.no_grad()
+    def attention_map(self, images: Tensor) -> Tensor:
+        """The map of whole images, METHOD.md "The map": the class token's attention in the last block.
+
+        Only the class token's row of that block is computed. Call it in evaluation mode.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised, not augmented.
+
+        Returns:
+            ``[B, gh, gw]`` float32 in [0, 1].
+        """
+        *early, last = self.blocks
+        tokens = self.embed(images)
+        for block in early:
+            tokens = block(tokens)
+        row = last.attn.class_token_row(last.norm1(tokens))
+        return average_heads(row[:, :, 1:]).unflatten(1, self.grid_size)
+
+
+ENCODERS = {
+    "vit_tiny_patch16": {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3},
+    "vit_small_patch16": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6},
+    "vit_base_patch16": {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
+    "vit_large_patch16": {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "vit_huge_patch14": {"patch_size": 14, "embed_dim": 1280, "depth": 32, "num_heads": 16},
+}
+
+
+def create_encoder(name: str, patch_size: int | None = None, **kwargs) -> VisionTransformer:
+    """Build an encoder of :data:`ENCODERS`; ``patch_size`` replaces the one in its name."""
+    return VisionTransformer(**{**ENCODERS[name], **({"patch_size": patch_size} if patch_size else {}), **kwargs})

@@ -1,0 +1,1 @@
+"""Parts that the entry scripts, the engines and the models share; nothing in here imports any of those."""

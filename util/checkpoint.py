@@ -1,0 +1,140 @@
+"""Checkpoints: written whole or not at all, read without executing code, loaded into an encoder with a plain account."""
+
+import argparse
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor
+
+from util.errors import InputError
+
+FORMAT = 1
+
+
+def save(path: Path, **content: Any) -> None:
+    """Write a checkpoint to a temporary file beside ``path``, flush it to disk and rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        torch.save({"format": FORMAT, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def duplicate(path: Path, name: str) -> None:
+    """Give a checkpoint a second name; nothing is copied where the file system knows hard links."""
+    temporary = path.with_name(f".{name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        temporary.write_bytes(path.read_bytes())
+    os.replace(temporary, path.with_name(name))
+
+
+def load(path: str | Path) -> dict:
+    """Read a checkpoint: ours, or MAE's and MSMAE's published ones, which hold an ``argparse.Namespace``.
+
+    Returns:
+        A dictionary with at least ``model``, the parameters by name.
+
+    Raises:
+        InputError: when there is no such file, or it is no checkpoint, or it would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"checkpoint {path}: no such file")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:160]
+        raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason})") from None
+    if isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content}  # a bare state dict
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or not content["model"]:
+        raise InputError(f"{path} is no checkpoint: it holds no parameters under 'model'")
+    if not isinstance(content.get("args", {}), dict):
+        content["args"] = vars(content["args"])
+    if content.get("format", FORMAT) > FORMAT:
+        raise InputError(f"{path} was written by a newer version of this project (format {content['format']})")
+    return content
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The checkpoints ``checkpoint-<epoch>.pth`` of a folder, newest epoch first."""
+    found = [(int(m[1]), p) for p in folder.glob("checkpoint-*.pth") if (m := re.fullmatch(r"checkpoint-(\d+)", p.stem))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest(folder: Path) -> tuple[Path, dict] | None:
+    """The newest checkpoint of a run that loads, and its content; says which ones had to be skipped."""
+    candidates = [path for path in (folder / "checkpoint-last.pth", *numbered(folder)) if path.exists()]
+    for path in candidates:
+        try:
+            return path, load(path)
+        except InputError as error:
+            print(f"skipped: {error}", flush=True)
+    return None
+
+
+@dataclass
+class Shape:
+    """What a checkpoint's parameters tell of its encoder."""
+
+    width: int
+    depth: int
+    patch_size: int
+    num_patches: int
+
+    @classmethod
+    def of(cls, parameters: dict[str, Tensor], path: str | Path) -> "Shape":
+        try:
+            projection, position = parameters["patch_embed.proj.weight"], parameters["pos_embed"]
+            blocks = {name.split(".")[1] for name in parameters if name.startswith("blocks.")}
+            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1)
+        except (KeyError, IndexError):
+            raise InputError(f"{path} holds no ViT encoder (no patch_embed.proj.weight or pos_embed in it)") from None
+
+
+def load_encoder(model: torch.nn.Module, parameters: dict[str, Tensor], path: str | Path, new_head: bool) -> str:
+    """Load an encoder from a pre-training or fine-tuning checkpoint; the position embedding is resampled to the grid.
+
+    Args:
+        model: a :class:`models_vit.VisionTransformer`.
+        parameters: by MAE's names; those of a decoder are left aside.
+        path: for messages.
+        new_head: leave the head as it is initialised.
+
+    Returns:
+        A sentence saying how many tensors were loaded, left aside, and newly initialised.
+
+    Raises:
+        InputError: when the architecture differs.
+    """
+    found, wanted = Shape.of(parameters, path), Shape.of(model.state_dict(), "the model")
+    if (found.width, found.depth, found.patch_size) != (wanted.width, wanted.depth, wanted.patch_size):
+        raise InputError(
+            f"{path} holds another architecture: width {found.width}, {found.depth} blocks, patch size "
+            f"{found.patch_size}; the model has width {wanted.width}, {wanted.depth} blocks, patch size "
+            f"{wanted.patch_size}: change --model or --patch_size"
+        )
+    own = model.state_dict()
+    chosen = {name: value for name, value in parameters.items() if name in own and not (new_head and name.startswith("head."))}
+    if found.num_patches != wanted.num_patches:
+        chosen["pos_embed"] = resample_abs_pos_embed(chosen["pos_embed"], list(model.grid_size))
+    wrong = [name for name, value in chosen.items() if value.shape != own[name].shape]
+    if wrong:
+        raise InputError(f"{path} does not fit the model: {wrong[0]} is {tuple(parameters[wrong[0]].shape)} there")
+    model.load_state_dict(chosen, strict=False)
+    aside = sorted({name.split(".")[0] for name in parameters if name not in chosen})
+    fresh = sorted({name.split(".")[0] for name in own if name not in chosen})
+    return (
+        f"{path}: {len(chosen)} tensors loaded; left aside: {', '.join(aside) or 'none'}; "
+        f"newly initialised: {', '.join(fresh) or 'none'}"
+    )

@@ -1,0 +1,78 @@
+"""Several processes through torchrun: who am I, and how do our results come together. One process needs no set-up."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the process group that torchrun's environment describes, if any; return the device of this process."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def stop() -> None:
+    """Leave the process group, if any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def wrap(model: nn.Module) -> nn.Module:
+    """The model with gradients averaged over processes; the model itself when there is one process."""
+    return nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def average(values: Tensor) -> Tensor:
+    """Mean of a tensor over processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / world_size()
+    return values
+
+
+def gather_rows(rows: Tensor, total: int) -> Tensor:
+    """Put together rows that each process computed for every n-th image (:func:`util.data.whole_loader`).
+
+    Args:
+        rows: ``[own images, ...]`` on the CPU.
+        total: number of images over all processes.
+
+    Returns:
+        ``[total, ...]`` in the order of the data set, on every process.
+    """
+    if not dist.is_initialized():
+        return rows
+    shards = [None] * world_size()
+    dist.all_gather_object(shards, rows)
+    result = rows.new_empty(total, *rows.shape[1:])
+    for process, shard in enumerate(shards):
+        result[process :: world_size()] = shard
+    return result
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()

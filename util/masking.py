@@ -1,0 +1,77 @@
+"""The masking rule, SAM (supervised attention-driven masking; paper section 3.2, METHOD.md "SAM"), and nothing else.
+
+One image has L patches, each with a weight. SAM draws an order of the patches without replacement, the chance of each
+being proportional to its weight, and cuts that order in three:
+
+    order of the draw   |<----- m masked ----->|<-- k - m thrown -->|<----- L - k visible ----->|
+    encoder                     hidden                 hidden                    sees
+    decoder                 reconstructs            never used                   sees
+
+Random masking, MAE's, is the same draw with equal weights and nothing thrown.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Split(NamedTuple):
+    """Patch indices (int64, 0 to L - 1) of a batch after masking; the three parts together are each patch once."""
+
+    visible: Tensor  # [B, L - k]
+    masked: Tensor  # [B, m]
+    thrown: Tensor  # [B, k - m]
+
+
+def hidden_counts(num_patches: int, mask_ratio: float, throw_ratio: float) -> tuple[int, int]:
+    """Number of masked patches ``m`` and of hidden (masked or thrown) patches ``k``.
+
+    ``m = floor(L * mask_ratio)`` and ``k = floor(L * (mask_ratio + throw_ratio))`` of the decimal ratios as written: the
+    rounding absorbs binary error, so that 0.6 + 0.1 of 10 patches is 7 and not 6.
+    """
+    masked = math.floor(round(num_patches * mask_ratio, 6))
+    hidden = math.floor(round(num_patches * (mask_ratio + throw_ratio), 6))
+    return masked, hidden
+
+
+def draw_order(weights: Tensor, noise: Tensor) -> Tensor:
+    """Order patches by a draw without replacement with probability proportional to weight.
+
+    Each patch waits an exponential time of rate ``weight``; the order of arrival has exactly that law. Patches of weight
+    zero come last, in random order.
+
+    Args:
+        weights: ``[B, L]``, not negative, in any unit.
+        noise: ``[B, L]`` float64, independent and uniform in [0, 1); the same noise gives the same order.
+
+    Returns:
+        ``[B, L]`` int64, patch indices, the first drawn first.
+    """
+    smallest_rate = 1e-300  # beyond any positive float32, so that zero weights wait longer than all others
+    waiting = -torch.log1p(-noise.double())
+    waiting = waiting.clamp_min(1e-17) / weights.double().clamp_min(smallest_rate)
+    return waiting.argsort(dim=-1)
+
+
+def split_patches(weights: Tensor, noise: Tensor, mask_ratio: float, throw_ratio: float = 0.0) -> Split:
+    """Choose the masked, thrown and visible patches of each image by SAM.
+
+    Args:
+        weights: ``[B, L]`` patch weights, such as an attention map; equal weights give random masking.
+        noise: ``[B, L]`` float64, uniform in [0, 1).
+        mask_ratio: share of patches to mask (hide and reconstruct), in [0, 1).
+        throw_ratio: share of patches to throw (hide and never use), in [0, 1); the sum must stay below 1.
+    """
+    masked, hidden = hidden_counts(weights.shape[-1], mask_ratio, throw_ratio)
+    order = draw_order(weights, noise)
+    return Split(visible=order[:, hidden:], masked=order[:, :masked], thrown=order[:, masked:hidden])
+
+
+def weight_shares(weights: Tensor, split: Split) -> dict[str, Tensor]:
+    """Share of an image's weight on its visible, masked and thrown patches, averaged over the batch (0 to 1)."""
+    total = weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
+    return {
+        f"map_on_{name}": (weights.gather(1, index).sum(-1) / total).mean() for name, index in split._asdict().items()
+    }

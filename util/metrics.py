@@ -1,0 +1,69 @@
+"""Figures of merit of a classifier, all from scikit-learn."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn import metrics as sk
+
+
+def figures_of_merit(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict:
+    """Top-1, balanced accuracy, macro F1, macro one-vs-rest AUC; sensitivity and specificity of each class.
+
+    Args:
+        labels: ``[N]`` class indices.
+        probabilities: ``[N, classes]``, rows adding up to 1.
+        classes: names, in the order of the indices.
+
+    Returns:
+        Shares in [0, 1], ready for JSON.
+    """
+    predictions = probabilities.argmax(1)
+    every = np.arange(len(classes))
+    one_vs_rest = sk.multilabel_confusion_matrix(labels, predictions, labels=every)
+    auc = [sk.roc_auc_score(labels == index, probabilities[:, index]) for index in every]
+    return {
+        "images": len(labels),
+        "top1": float(sk.accuracy_score(labels, predictions)),
+        "balanced_accuracy": float(sk.recall_score(labels, predictions, labels=every, average="macro", zero_division=0)),
+        "macro_f1": float(sk.f1_score(labels, predictions, labels=every, average="macro", zero_division=0)),
+        "macro_auc": float(np.mean(auc)),
+        "per_class": {
+            name: {
+                "images": int(tp + fn),
+                "sensitivity": float(tp / (tp + fn)),
+                "specificity": float(tn / (tn + fp)),
+                "auc": float(auc[index]),
+            }
+            for index, (name, ((tn, fp), (fn, tp))) in enumerate(zip(classes, one_vs_rest, strict=True))
+        },
+        "confusion": sk.confusion_matrix(labels, predictions, labels=every).tolist(),
+    }
+
+
+def write_results(
+    folder: Path, results: dict, paths: list[str], labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
+) -> None:
+    """Write ``metrics.json`` and ``predictions.csv`` (file, label, prediction, a probability for each class)."""
+    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    with open(folder / "predictions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "label", "prediction", *(f"p({name})" for name in classes)])
+        for path, label, row in zip(paths, labels, probabilities, strict=True):
+            table.writerow([path, classes[label], classes[row.argmax()], *(f"{value:.6f}" for value in row)])
+
+
+def table(results: dict) -> str:
+    """The figures as lines for a reader."""
+    lines = [
+        f"top-1 {100 * results['top1']:.2f} %   balanced accuracy {100 * results['balanced_accuracy']:.2f} %   "
+        f"macro F1 {results['macro_f1']:.4f}   macro AUC {results['macro_auc']:.4f}   ({results['images']} images)",
+        f"{'class':<24}{'images':>8}{'sensitivity':>13}{'specificity':>13}{'AUC':>8}",
+    ]
+    for name, row in results["per_class"].items():
+        lines.append(
+            f"{name:<24}{row['images']:>8}{100 * row['sensitivity']:>11.2f} %{100 * row['specificity']:>11.2f} %"
+            f"{row['auc']:>8.4f}"
+        )
+    return "\n".join(lines)

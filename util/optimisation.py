@@ -1,0 +1,121 @@
+"""One optimiser step: parameter groups, learning-rate schedule, precision, accumulation and clipping (METHOD.md)."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+def layer_index(name: str, depth: int) -> int:
+    """MAE's numbering of a parameter's layer: 0 for the embeddings, 1 to ``depth`` for blocks, ``depth + 1`` after them."""
+    if name in ("cls_token", "pos_embed") or name.startswith("patch_embed."):
+        return 0
+    if name.startswith("blocks."):
+        return int(name.split(".")[1]) + 1
+    return depth + 1
+
+
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0, never_decay: Iterable[str] = ()
+) -> list[dict]:
+    """Group parameters by weight decay and learning-rate scale.
+
+    Args:
+        model: its ``blocks`` give the depth.
+        weight_decay: for all but biases, other 1-D parameters and those named in ``never_decay``.
+        layer_decay: the learning rate of a layer is scaled by ``layer_decay ** (depth + 1 - layer)``.
+
+    Returns:
+        Groups for an optimiser, each with ``lr_scale`` for the schedule.
+    """
+    depth = len(model.blocks)
+    groups: dict[tuple[int, bool], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decayed = parameter.ndim > 1 and name not in never_decay
+        layer = layer_index(name, depth) if layer_decay != 1.0 else depth + 1
+        scale = layer_decay ** (depth + 1 - layer)
+        fresh = {"params": [], "weight_decay": weight_decay if decayed else 0.0, "lr_scale": scale}
+        groups.setdefault((layer, decayed), fresh)["params"].append(parameter)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up from zero, then half a cosine down to ``min_lr``; all lengths in epochs."""
+
+    lr: float
+    epochs: int
+    warmup_epochs: float
+    min_lr: float = 0.0
+
+    def at(self, epoch: float) -> float:
+        """Learning rate at a time counted in epochs, such as 2.5 in the middle of the third."""
+        if epoch < self.warmup_epochs:
+            return self.lr * epoch / self.warmup_epochs
+        done = (epoch - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
+        return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Precision:
+    """The number format of matrix products; calling it gives the context to run a model in."""
+
+    FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+    def __init__(self, device: torch.device, amp: str):
+        self.device, self.dtype = device, self.FORMATS.get(amp)
+
+    def __call__(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
+
+class Stepper:
+    """Turns losses into optimiser steps.
+
+    Args:
+        model: what is trained (for clipping).
+        optimizer: its groups carry ``lr_scale``.
+        schedule: gives the learning rate before every step.
+        precision: of the forward pass; fp16 gets a gradient scaler.
+        accum_iter: number of batches whose gradients make one step.
+        clip_grad: largest gradient norm, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        precision: Precision,
+        accum_iter: int = 1,
+        clip_grad: float | None = None,
+    ):
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.precision = precision
+        self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.dtype == torch.float16)
+        self.accum_iter, self.clip_grad = accum_iter, clip_grad
+
+    def steps_per_epoch(self, batches: int) -> int:
+        """Batches used of an epoch's ``batches``: whole accumulation windows only."""
+        return batches // self.accum_iter * self.accum_iter
+
+    def set_learning_rate(self, epoch: float) -> float:
+        lr = self.schedule.at(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["lr_scale"]
+        return lr
+
+    def backward(self, loss: Tensor, last_of_window: bool) -> None:
+        """Add a loss's gradient; at the end of an accumulation window, update the model."""
+        self.scaler.scale(loss / self.accum_iter).backward()
+        if not last_of_window:
+            return
+        if self.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,200 @@
+"""The options that both entry scripts have, in groups, and the checks of what they may be. Names follow MAE's."""
+
+import argparse
+import os
+
+from util import distributed
+from util.errors import InputError
+from util.masking import hidden_counts
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to each help text, except where there is none to state."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False, argparse.SUPPRESS) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong option as one line, without the usage before it."""
+
+    def __init__(self, description: str):
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (--help lists the options)\n")
+
+
+def number(kind: type, low: float | None = None, high: float | None = None, open_ends: str = ""):
+    """An argparse type: a number of ``kind`` from ``low`` to ``high``; ``open_ends`` names the ends left out."""
+
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole' if kind is int else 'a'} number") from None
+        below = low is not None and (value < low or (value == low and "low" in open_ends))
+        above = high is not None and (value > high or (value == high and "high" in open_ends))
+        if below or above or value != value:
+            opening = "(" if low is None or "low" in open_ends else "["
+            closing = ")" if high is None or "high" in open_ends else "]"
+            start, end = ("-inf" if low is None else f"{low:g}"), ("inf" if high is None else f"{high:g}")
+            raise argparse.ArgumentTypeError(f"{text} is outside {opening}{start}, {end}{closing}")
+        return value
+
+    return convert
+
+
+COUNT = number(int, 1)
+NOT_NEGATIVE = number(float, 0)
+RATIO = number(float, 0, 1, open_ends="high")
+SHARE = number(float, 0, 1)
+
+
+def add_data_options(parser: Parser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data_path", required=True, metavar="DIR", help="folder with train/CLASS/* and val/CLASS/*")
+    group.add_argument(
+        "--num_classes", "--nb_classes", type=COUNT, metavar="N", help="number of classes (default: those of the folders)"
+    )
+    group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="processes that load images")
+    group.add_argument(
+        "--cache",
+        choices=("auto", "ram", "off"),
+        default="auto",
+        help="keep decoded images in memory; auto: when they take less than a third of it",
+    )
+    group.add_argument(
+        "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
+    )
+    group.add_argument(
+        "--crop_scale",
+        type=number(float, 0, 1, open_ends="low"),
+        nargs=2,
+        default=(0.2, 1.0),
+        metavar=("MIN", "MAX"),
+        help="share of the image's area that a random crop takes",
+    )
+
+
+def default_workers() -> int:
+    """As many workers as there are cores to spare, ten at most as in MAE."""
+    return min(10, os.cpu_count() or 1)
+
+
+def add_model_options(parser: Parser, models: list[str], default: str, input_size: int | None) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", choices=models, default=default, metavar="NAME", help="one of: " + ", ".join(models))
+    from_checkpoint = "" if input_size else " (default: the checkpoint's, else 224)"
+    group.add_argument(
+        "--input_size", type=COUNT, default=input_size, metavar="PIXELS", help="side of the input" + from_checkpoint
+    )
+    group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch (default: the model's)")
+    return group
+
+
+def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: int) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("masking (SAM: METHOD.md)")
+    group.add_argument(
+        "--masking",
+        choices=kinds,
+        default="attention",
+        help="what chooses the hidden patches: the attention map (SAM) or chance" + ("; none: hide nothing" * ("none" in kinds)),
+    )
+    group.add_argument("--mask_ratio", type=RATIO, default=0.45, help="share of the patches that SAM masks")
+    group.add_argument("--throw_ratio", type=RATIO, default=0.3, help="share of the patches that SAM throws")
+    group.add_argument(
+        "--loc_interval", type=COUNT, default=loc_interval, metavar="EPOCHS", help="epochs between refreshes of the maps"
+    )
+    return group
+
+
+def add_optimisation_options(
+    parser: Parser, *, epochs: int, batch_size: int, warmup_epochs: int, min_lr: float
+) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--epochs", type=COUNT, default=epochs, help="passes over the training images")
+    group.add_argument("--batch_size", type=COUNT, default=batch_size, help="images in a batch, for each process")
+    group.add_argument(
+        "--accum_iter", type=COUNT, default=1, help="batches whose gradients make one step (a larger batch in less memory)"
+    )
+    group.add_argument(
+        "--blr", type=NOT_NEGATIVE, default=1e-3, help="base learning rate: lr = blr x effective batch size / 256"
+    )
+    group.add_argument("--lr", type=NOT_NEGATIVE, help="learning rate as it is, instead of --blr")
+    group.add_argument("--min_lr", type=NOT_NEGATIVE, default=min_lr, help="learning rate at the end of the cosine")
+    group.add_argument(
+        "--warmup_epochs", type=NOT_NEGATIVE, default=warmup_epochs, help="epochs of linear warm-up from zero"
+    )
+    group.add_argument("--weight_decay", type=NOT_NEGATIVE, default=0.05, help="weight decay of AdamW")
+    group.add_argument(
+        "--clip_grad", type=number(float, 0, open_ends="low"), help="largest norm of the gradient (default: no clipping)"
+    )
+    return group
+
+
+def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--output_dir", metavar="DIR", help="folder of this run's files (default: output_dir/PHASE-DATASET)"
+    )
+    group.add_argument("--log_dir", metavar="DIR", help="folder for TensorBoard (default: the output folder)")
+    group.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    group.add_argument(
+        "--resume", metavar="CHECKPOINT", help="go on from a checkpoint; auto: from the newest in the output folder"
+    )
+    group.add_argument("--start_epoch", type=number(int, 0), help="first epoch (default: 0, or the one after --resume's)")
+    group.add_argument("--save_every", type=COUNT, default=20, metavar="EPOCHS", help="epochs between kept checkpoints")
+    group.add_argument("--device", help="such as cuda, cuda:1 or cpu (default: cuda where there is a GPU, else cpu)")
+    group.add_argument(
+        "--amp",
+        choices=("auto", "bf16", "fp16", "fp32"),
+        default="auto",
+        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32",
+    )
+    group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
+    group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")
+    group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between looks at the loss")
+    group.add_argument(
+        "--lesion_masks",
+        metavar="DIR",
+        help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
+        "(default: DATA_PATH/masks/val if there)",
+    )
+    return group
+
+
+def check_grid(args) -> int:
+    """Number of patches of an image, ``args.input_size`` and ``args.patch_size`` being settled."""
+    if args.input_size % args.patch_size:
+        raise InputError(
+            f"--input_size {args.input_size} is not a multiple of the patch size {args.patch_size} (--patch_size)"
+        )
+    return (args.input_size // args.patch_size) ** 2
+
+
+def check_ratios(num_patches: int, mask_ratio: float, throw_ratio: float, names: str) -> None:
+    """Raise :class:`InputError` unless some patches are masked and some stay visible."""
+    if round(mask_ratio + throw_ratio, 9) >= 1:
+        raise InputError(f"{names} add up to {mask_ratio + throw_ratio:g}; they must stay below 1")
+    masked, hidden = hidden_counts(num_patches, mask_ratio, throw_ratio)
+    if masked < 1:
+        raise InputError(f"{names}: no patch of {num_patches} would be masked; raise the mask ratio")
+    if hidden >= num_patches:
+        raise InputError(f"{names}: no patch of {num_patches} would stay visible; lower them")
+
+
+def check_training(args, images: int) -> None:
+    """Checks of the options of a training run, before long work; ``images`` is the size of the training set."""
+    processes = distributed.world_size()
+    if args.batch_size * processes * args.accum_iter > images:
+        raise InputError(
+            f"--batch_size {args.batch_size} (x {processes} processes x --accum_iter {args.accum_iter}) is more than the "
+            f"{images} training images; lower it"
+        )
+    if args.crop_scale[0] > args.crop_scale[1]:
+        raise InputError(f"--crop_scale {args.crop_scale[0]} {args.crop_scale[1]}: the smaller share comes first")
+    if args.resume and args.overwrite:
+        raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    if args.start_epoch is not None and args.start_epoch >= args.epochs:
+        raise InputError(f"--start_epoch {args.start_epoch} must be below --epochs {args.epochs}")
