@@ -17,8 +17,10 @@ def derive_seed(*names: int | str) -> int:
 
 
 def seed_everything(*names: int | str) -> None:
-    """Seed Python's, NumPy's and PyTorch's generators (on all devices) from a tuple of names."""
+    """Seed Python's, NumPy's and PyTorch's generators (on all devices in use) from a tuple of names."""
     seed = derive_seed(*names)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed is too slow to call for every image
+    if torch.cuda.is_initialized():  # never so in a loader's worker
+        torch.cuda.manual_seed_all(seed)
