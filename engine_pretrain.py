@@ -49,7 +49,9 @@ def train_one_epoch(
     return {**averages.means(), "images_per_second": images / (time.monotonic() - start)}
 
 
-def draw_sheet(model: MaskedAutoencoder, images: Images, maps: Tensor, args, precision: Precision, title: str, count: int = 6):
+def draw_sheet(
+    model: MaskedAutoencoder, images: Images, maps: Tensor, args, precision: Precision, title: str, count: int = 6
+):
     """A sheet of ``count`` validation images, always the same: image, map, SAM's decision, reconstruction."""
     chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
     whole = WholeImages(images, args.input_size)

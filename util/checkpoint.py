@@ -125,7 +125,9 @@ def load_encoder(model: torch.nn.Module, parameters: dict[str, Tensor], path: st
             f"{wanted.patch_size}: change --model or --patch_size"
         )
     own = model.state_dict()
-    chosen = {name: value for name, value in parameters.items() if name in own and not (new_head and name.startswith("head."))}
+    chosen = {
+        name: value for name, value in parameters.items() if name in own and not (new_head and name.startswith("head."))
+    }
     if found.num_patches != wanted.num_patches:
         chosen["pos_embed"] = resample_abs_pos_embed(chosen["pos_embed"], list(model.grid_size))
     wrong = [name for name, value in chosen.items() if value.shape != own[name].shape]

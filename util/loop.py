@@ -45,4 +45,3 @@ def training_steps(
                 )
             means = averages.means()
             log.scalars({f"step/{name}": value for name, value in {**means, "lr": lr}.items()}, epoch * batches + step)
-

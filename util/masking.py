@@ -72,6 +72,4 @@ def split_patches(weights: Tensor, noise: Tensor, mask_ratio: float, throw_ratio
 def weight_shares(weights: Tensor, split: Split) -> dict[str, Tensor]:
     """Share of an image's weight on its visible, masked and thrown patches, averaged over the batch (0 to 1)."""
     total = weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
-    return {
-        f"map_on_{name}": (weights.gather(1, index).sum(-1) / total).mean() for name, index in split._asdict().items()
-    }
+    return {f"map_on_{name}": (weights.gather(1, index).sum(-1) / total).mean() for name, index in split._asdict().items()}

@@ -66,4 +66,10 @@ def table(results: dict) -> str:
             f"{name:<24}{row['images']:>8}{100 * row['sensitivity']:>11.2f} %{100 * row['specificity']:>11.2f} %"
             f"{row['auc']:>8.4f}"
         )
+    if where := results.get("localisation"):
+        lines.append(
+            f"attention maps of {where['map_images']} images with a lesion: {where['map_gain']:.2f} x as much weight in the "
+            f"lesion as its area would get by chance; maximum in the lesion in {100 * where['map_pointing']:.1f} % "
+            f"(chance {100 * where['map_chance']:.1f} %)"
+        )
     return "\n".join(lines)

@@ -63,10 +63,8 @@ class Schedule:
 class Precision:
     """The number format of matrix products; calling it gives the context to run a model in."""
 
-    FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
     def __init__(self, device: torch.device, amp: str):
-        self.device, self.dtype = device, self.FORMATS.get(amp)
+        self.device, self.dtype = device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
 
     def __call__(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)

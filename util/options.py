@@ -99,7 +99,8 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
         "--masking",
         choices=kinds,
         default="attention",
-        help="what chooses the hidden patches: the attention map (SAM) or chance" + ("; none: hide nothing" * ("none" in kinds)),
+        help="what chooses the hidden patches: the attention map (SAM), or chance"
+        + "; none hides nothing" * ("none" in kinds),
     )
     group.add_argument("--mask_ratio", type=RATIO, default=0.45, help="share of the patches that SAM masks")
     group.add_argument("--throw_ratio", type=RATIO, default=0.3, help="share of the patches that SAM throws")
@@ -135,9 +136,7 @@ def add_optimisation_options(
 
 def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("running")
-    group.add_argument(
-        "--output_dir", metavar="DIR", help="folder of this run's files (default: output_dir/PHASE-DATASET)"
-    )
+    group.add_argument("--output_dir", metavar="DIR", help="folder of this run's files (default: output_dir/PHASE-DATASET)")
     group.add_argument("--log_dir", metavar="DIR", help="folder for TensorBoard (default: the output folder)")
     group.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     group.add_argument(

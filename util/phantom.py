@@ -10,8 +10,8 @@ classes differ in the lesion and in nothing else:
 - ``base``: small, at the base of the brain on the midline;
 - ``none``: no lesion.
 
-A phantom's head is drawn from one random stream and its lesion from another; neither stream knows the class. All three lesions are
-drawn for every phantom and only the one of its class is painted in.
+A phantom's head is drawn from one random stream and its lesion from another; neither stream knows the class. All three
+lesions are drawn for every phantom and only the one of its class is painted in.
 """
 
 import argparse

@@ -1,12 +1,9 @@
 """What the model sees, as a sheet of pictures: the image, its map, SAM's decision and the reconstruction."""
 
-import matplotlib
+from matplotlib import colormaps, patheffects
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from torch import Tensor
-
-matplotlib.use("Agg")
-from matplotlib import colormaps, patheffects  # noqa: E402  (after the backend is chosen)
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.patches import Patch  # noqa: E402
 
 MASKED, THROWN = (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)  # orange and blue that colour-blind readers tell apart
 
