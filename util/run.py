@@ -19,7 +19,17 @@ from util.progress import clock
 from util.whole_set import attention_maps
 
 RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "log.txt", "events.out.tfevents.*", "sheet-*.png")
-PLACE_OPTIONS = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "data_path", "num_workers", "device")
+PLACE_OPTIONS = (
+    "output_dir",
+    "log_dir",
+    "resume",
+    "overwrite",
+    "start_epoch",
+    "data_path",
+    "num_workers",
+    "pin_mem",
+    "device",
+)
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -143,8 +153,8 @@ class Run:
         if phase != "eval":
             check_training(args, len(train))
         self.folder = output_folder(args, phase)
-        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
         self.device = start(args)
+        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
         say(f"output folder: {self.folder}")
         self.val_images = Images(val, args.cache)
         self.masks = find_masks(self.val_images, args.lesion_masks)

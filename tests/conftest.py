@@ -1,0 +1,93 @@
+"""What tests share: a tiny set of phantoms, and the scripts called as a user calls them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY_PRETRAIN = "--model msmae_vit_tiny_patch16 --input_size 32 --patch_size 8 --device cpu --num_workers 0 --batch_size 8"
+TINY_FINETUNE = "--model vit_tiny_patch16 --device cpu --num_workers 0 --batch_size 8"
+PRETRAIN_SCHEDULE = "--epochs 4 --warmup_epochs 1 --sam_epoch 2 --loc_interval 1 --save_every 2"
+FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 1"
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Path:
+    """24 training and 12 validation phantoms of 32 px in four classes, with lesion masks."""
+    from util.phantom import write_phantoms
+
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, train=24, val=12, size=32, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets: $MSMAE_DATA, or shared/data beside the checkout."""
+    folder = Path(os.environ.get("MSMAE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real data: set MSMAE_DATA to a folder with btmd/")
+    return folder
+
+
+def run_script(command: str, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+    """Run ``SCRIPT OPTIONS...`` in a process of its own, as a user does from the folder ``cwd``."""
+    script, *options = command.split()
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), *options],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture(scope="session")
+def pretrained(phantoms, tmp_path_factory) -> Path:
+    """The output folder of a finished pre-training of four epochs, the last two with SAM."""
+    folder = tmp_path_factory.mktemp("runs") / "pretrain"
+    run_script(
+        f"main_pretrain.py {TINY_PRETRAIN} {PRETRAIN_SCHEDULE} --data_path {phantoms} --output_dir {folder}", folder.parent
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finetuned(phantoms, pretrained) -> Path:
+    """The output folder of a finished fine-tuning of three epochs."""
+    folder = pretrained.parent / "finetune"
+    start = f"--finetune {pretrained / 'checkpoint-last.pth'}"
+    run_script(
+        f"main_finetune.py {TINY_FINETUNE} {FINETUNE_SCHEDULE} {start} --data_path {phantoms} --output_dir {folder}",
+        folder.parent,
+    )
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call a script's ``main`` in this process; return exit status, standard output and standard error."""
+    import main_finetune
+    import main_pretrain
+    from util.errors import run_script
+
+    mains = {"main_pretrain.py": main_pretrain.main, "main_finetune.py": main_finetune.main}
+
+    def run(command: str) -> tuple[int, str, str]:
+        script, *options = command.split()
+        monkeypatch.setattr(sys, "argv", [script, *options])
+        status = 0
+        try:
+            run_script(mains[script])
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run

@@ -1,0 +1,147 @@
+"""What a user can do wrong: one clear line, exit status 2, no traceback, before any work."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import TINY_FINETUNE, TINY_PRETRAIN, run_script
+
+
+def wrong_folders(phantoms, tmp_path):
+    """Damaged copies of the data set, by name."""
+    folders = {
+        name: shutil.copytree(phantoms, tmp_path / name) for name in ("noval", "empty", "differ", "broken", "text", "bare")
+    }
+    shutil.rmtree(folders["noval"] / "val")
+    for path in (folders["empty"] / "train" / "ring").iterdir():
+        path.unlink()
+    (folders["differ"] / "val" / "ring").rename(folders["differ"] / "val" / "rong")
+    next((folders["broken"] / "val" / "skull").iterdir()).write_bytes(b"\x89PNG broken")
+    next((folders["text"] / "train" / "none").iterdir()).write_text("no image")
+    shutil.rmtree(folders["bare"] / "train")
+    (folders["bare"] / "train").mkdir()
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("missing", ["--data_path", "no such folder"]),
+        ("noval", ["no val/"]),
+        ("empty", ["ring", "train"]),
+        ("differ", ["only in train/: ring", "only in val/: rong"]),
+        ("broken", ["val/skull/", "cannot read image"]),
+        ("text", ["train/none/", "cannot read image"]),
+        ("bare", ["train", "class"]),
+    ],
+)
+@pytest.mark.parametrize("script", ["main_pretrain.py", "main_finetune.py"])
+def test_wrong_folders(script, folder, words, call, phantoms, tmp_path):
+    data = wrong_folders(phantoms, tmp_path).get(folder, tmp_path / "missing")
+    tiny = TINY_PRETRAIN if "pre" in script else f"{TINY_FINETUNE} --input_size 32 --patch_size 8"
+    expect_one_line(call(f"{script} {tiny} --data_path {data} --output_dir {tmp_path / 'out'}"), words)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def expect_one_line(result, words):
+    status, _, err = result
+    assert status == 2, err
+    assert len(err.strip().splitlines()) == 1 and err.startswith("error: ") and "Traceback" not in err
+    assert all(word in err for word in words), err
+
+
+PRETRAIN_ERRORS = [
+    ("--mask_ratio 1.0", ["--mask_ratio", "[0, 1)"]),
+    ("--mask_ratio -0.1", ["--mask_ratio", "[0, 1)"]),
+    ("--throw_ratio 1.5", ["--throw_ratio"]),
+    ("--mask_ratio 0.6 --throw_ratio 0.4", ["--mask_ratio and --throw_ratio", "below 1"]),
+    ("--mask_ratio 0.9 --throw_ratio 0.1", ["below 1"]),
+    ("--mask_ratio 0.01", ["no patch of 16 would be masked"]),
+    ("--mask_ratio 0 --throw_ratio 0.5", ["no patch of 16 would be masked"]),
+    ("--random_mask_ratio 0", ["--random_mask_ratio", "masked"]),
+    ("--input_size 33", ["--input_size 33", "multiple", "8"]),
+    ("--model msmae_vit_gigantic_patch16", ["--model", "msmae_vit_base_patch16"]),
+    ("--num_classes 3", ["--num_classes 3", "4 classes"]),
+    ("--nb_classes 5", ["--num_classes 5", "4 classes"]),
+    ("--batch_size 25", ["--batch_size 25", "24 training images"]),
+    ("--batch_size 8 --accum_iter 4", ["--accum_iter 4", "24 training images"]),
+    ("--batch_size 0", ["--batch_size"]),
+    ("--batch_size many", ["--batch_size", "whole number"]),
+    ("--epochs 0", ["--epochs"]),
+    ("--lr nan", ["--lr"]),
+    ("--device tpu7", ["--device tpu7"]),
+    ("--device mps", ["--device mps", "cuda and cpu"]),
+    ("--crop_scale 0.9 0.2", ["--crop_scale", "first"]),
+    ("--resume nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--resume auto --overwrite", ["--resume", "--overwrite"]),
+    ("--start_epoch 300", ["--start_epoch 300", "--epochs 300"]),
+    ("--masking none", ["--masking"]),
+    ("--amp int8", ["--amp"]),
+    ("--lesion_masks nowhere", ["--lesion_masks nowhere"]),
+    ("--lern_rate 1", ["--lern_rate"]),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), PRETRAIN_ERRORS)
+def test_wrong_options_of_pretraining(options, words, call, phantoms, tmp_path):
+    expect_one_line(
+        call(f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path} {options}"), words
+    )
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
+FINETUNE_ERRORS = [
+    ("--finetune nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--finetune {text}", ["text.pth", "no checkpoint"]),
+    ("--finetune {other}", ["other.pth", "no ViT encoder"]),
+    ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 192", "width 384"]),
+    ("--patch_size 16 --finetune {pretrained}", ["another architecture", "patch size 8"]),
+    ("--resume {pretrained}", ["checkpoint-last.pth", "--finetune"]),
+    ("--eval", ["--eval needs --resume"]),
+    ("--eval --resume {pretrained} --finetune {pretrained}", ["--finetune"]),
+    ("--eval --resume {text}", ["text.pth", "no checkpoint"]),
+    ("--aa flip-everything", ["--aa flip-everything"]),
+    ("--batch_size 7 --mixup 0.8", ["--batch_size 7", "even"]),
+    ("--mask_ratio 0.5 --throw_ratio 0.5", ["below 1"]),
+    ("--drop_path 1", ["--drop_path"]),
+    ("--layer_decay 0", ["--layer_decay"]),
+    ("--cls_token --global_pool", ["--global_pool", "--cls_token"]),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), FINETUNE_ERRORS)
+def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained, tmp_path):
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    torch.save({"model": {"layer.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+    paths = {
+        "text": tmp_path / "text.pth",
+        "other": tmp_path / "other.pth",
+        "pretrained": pretrained / "checkpoint-last.pth",
+    }
+    command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --data_path {phantoms} --output_dir {tmp_path / 'out'}"
+    expect_one_line(call(f"{command} {options.format(**paths)}"), words)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("checkpoint*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_no_gpu(call, phantoms):
+    expect_one_line(call(f"main_pretrain.py --data_path {phantoms} --device cuda"), ["--device cuda", "--device cpu"])
+
+
+def test_evaluation_of_other_classes(call, finetuned, phantoms, tmp_path):
+    for split in ("train", "val"):
+        for kind in ("none", "ring"):
+            shutil.copytree(phantoms / split / kind, tmp_path / "two" / split / kind)
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} --model vit_tiny_patch16 --device cpu"
+    expect_one_line(call(f"{command} --data_path {tmp_path / 'two'} --output_dir {tmp_path}"), ["4 classes", "2"])
+
+
+def test_the_process_itself_ends_with_status_2(phantoms, tmp_path):
+    result = run_script(f"main_pretrain.py --data_path {phantoms} --mask_ratio 2", tmp_path, check=False)
+    assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+
+
+def test_unwritable_folder(call, phantoms, tmp_path):
+    (tmp_path / "file").write_text("")
+    command = f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path / 'file' / 'out'}"
+    expect_one_line(call(command), ["--output_dir", "cannot be written"])

@@ -1,0 +1,66 @@
+"""Figures of merit against counts by hand; localisation on maps whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from util.data import Images, open_folders
+from util.errors import InputError
+from util.localisation import find_masks, localisation, measure
+from util.metrics import figures_of_merit, table
+
+
+def test_figures_by_hand():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 0, 1, 1, 0, 2])
+    probabilities = np.full((6, 3), 0.1)
+    probabilities[np.arange(6), predicted] = 0.8
+    results = figures_of_merit(labels, probabilities, ["a", "b", "c"])
+    assert results["top1"] == pytest.approx(4 / 6)
+    assert results["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert results["per_class"]["a"]["sensitivity"] == pytest.approx(2 / 3)
+    assert results["per_class"]["a"]["specificity"] == pytest.approx(2 / 3)
+    assert results["per_class"]["b"]["specificity"] == pytest.approx(3 / 4)
+    f1 = [2 * 2 / (3 + 3), 2 * 1 / (2 + 2), 1.0]
+    assert results["macro_f1"] == pytest.approx(np.mean(f1))
+    assert results["per_class"]["c"]["auc"] == 1.0
+    assert results["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
+    assert "top-1 66.67 %" in table(results)
+
+
+def test_two_classes():
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    results = figures_of_merit(np.array([0, 0, 1, 1]), np.stack([1 - scores, scores], axis=1), ["no", "yes"])
+    assert results["macro_auc"] == pytest.approx(0.75)
+    assert results["per_class"]["yes"] == {"images": 2, "sensitivity": 0.5, "specificity": 1.0, "auc": pytest.approx(0.75)}
+
+
+def test_localisation_of_known_maps():
+    masks = torch.zeros(3, 32, 32, dtype=torch.bool)
+    masks[:2, 8:16, 16:24] = True  # the third image has no lesion and does not count
+    uniform = localisation(torch.ones(3, 4, 4), masks)
+    assert uniform["gain"] == pytest.approx(1) and uniform["images"] == 2
+    assert uniform["chance"] == pytest.approx(64 / 1024)
+    hit = torch.zeros(3, 4, 4)
+    hit[:, 1, 2] = 1
+    found = localisation(hit, masks)
+    assert found["pointing"] == 1 and found["gain"] > 6
+    miss = localisation(hit.roll((2, 2), (1, 2)), masks)
+    assert miss["pointing"] == 0 and miss["gain"] < 0.2
+
+
+def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_path):
+    images = Images(open_folders(str(phantoms))[1], "ram")
+    masks = find_masks(images, None)
+    assert sum(mask is not None for mask in masks) == 9
+    assert all((mask is None) == ("none" in path) for mask, path in zip(masks, images.paths, strict=True))
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    Image.new("L", (32, 32), 255).save(flat / f"{images.paths[0].split('/')[-1].split('.')[0]}.png")
+    chosen = find_masks(images, str(flat))
+    assert [mask is not None for mask in chosen] == [True] + [False] * 11
+    assert measure(torch.ones(12, 4, 4), chosen, 32)["map_gain"] == pytest.approx(1)
+    assert measure(torch.ones(12, 4, 4), [None] * 12, 32) == {}
+    with pytest.raises(InputError, match="--lesion_masks"):
+        find_masks(images, str(tmp_path))
