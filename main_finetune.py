@@ -22,14 +22,15 @@ def get_args() -> argparse.Namespace:
     options.add_data_options(parser)
     model = options.add_model_options(parser, list(ENCODERS), default="vit_base_patch16", input_size=None)
     model.add_argument("--finetune", metavar="CHECKPOINT", help="encoder to start from (default: none, random weights)")
-    model.add_argument(
+    pooling = model.add_mutually_exclusive_group()
+    pooling.add_argument(
         "--global_pool",
         action="store_const",
         const="avg",
         dest="pool",
         help="classify the mean of the patches (the default)",
     )
-    model.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
+    pooling.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
     model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
     options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
     optimisation = options.add_optimisation_options(parser, epochs=100, batch_size=256, warmup_epochs=5, min_lr=1e-6)
@@ -44,7 +45,7 @@ def get_args() -> argparse.Namespace:
     running = options.add_running_options(parser)
     running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
     args = parser.parse_args()
-    if args.eval and not args.resume:
+    if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
@@ -83,7 +84,7 @@ def add_augmentation_options(parser: options.Parser) -> None:
 
 
 def settle_model_options(args, source: dict | None, path: str | None) -> None:
-    """Take what the command line leaves open (input size, patch size, pooling) from the checkpoint, else the defaults."""
+    """Settle what shapes the model: input size, patch size and pooling; the command line goes before the checkpoint."""
     recorded = source.get("args", {}) if source else {}
     shape = checkpoint.Shape.of(source["model"], path) if source else None
     args.input_size = args.input_size or recorded.get("input_size") or 224
@@ -109,25 +110,29 @@ def build_model(args, num_classes: int, drop_path: float) -> VisionTransformer:
 
 def evaluate_only(args) -> None:
     """``--eval``: figures of merit of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``."""
-    run = Run(args, "eval")
     source = checkpoint.load(args.resume)
     settle_model_options(args, source, args.resume)
-    run.model = build_model(args, len(run.classes), 0.0)
+    run = Run(args, "eval")
+    outputs = len(source["model"].get("head.bias", ()))
+    if source.get("classes", run.classes) != run.classes or outputs != len(run.classes):
+        raise InputError(
+            f"{args.resume} tells {outputs} classes apart ({', '.join(source.get('classes', ['unnamed']))}), "
+            f"{args.data_path} has {len(run.classes)} ({', '.join(run.classes)})"
+        )
+    run.model = build_model(args, len(run.classes), drop_path=0.0)
+    missing = run.model.state_dict().keys() - source["model"].keys()
+    if missing:
+        raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
     say(checkpoint.load_encoder(run.model, source["model"], args.resume, new_head=False))
     run.model.to(run.device)
-    report(run, args.resume)
-
-
-def report(run, path) -> dict:
     results, probabilities = engine.evaluate(run, localise=True)
+    results = {"checkpoint": args.resume, **results}
     if distributed.is_main():
-        images = run.val_images
-        labels = images.labels.numpy()
-        results = {"checkpoint": str(path), **results}
-        metrics.write_results(run.folder, results, images.paths, labels, probabilities.numpy(), run.classes)
-        print(metrics.table(results))
-        print(f"written: {run.folder / 'metrics.json'}, {run.folder / 'predictions.csv'}", flush=True)
-    return results
+        labels = run.val_images.labels.numpy()
+        metrics.write_results(run.folder, results, run.val_images.paths, labels, probabilities.numpy(), run.classes)
+    say(metrics.table(results))
+    say(f"written: {run.folder / 'metrics.json'}, {run.folder / 'predictions.csv'}")
+    distributed.stop()
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def test_localisation_of_known_maps():
 
 
 def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_path):
-    images = Images(open_folders(str(phantoms))[1], "ram")
+    images = Images(open_folders(str(phantoms), ("val",))[0], "ram")
     masks = find_masks(images, None)
     assert sum(mask is not None for mask in masks) == 9
     assert all((mask is None) == ("none" in path) for mask, path in zip(masks, images.paths, strict=True))

@@ -20,8 +20,13 @@ from util.progress import track
 from util.seeds import seed_everything
 
 
-def open_folders(data_path: str, num_classes: int | None = None) -> tuple[ImageFolder, ImageFolder]:
-    """The ``train`` and ``val`` folders of a data set, checked: both there, the same classes, no class empty.
+def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | None = None) -> list[ImageFolder]:
+    """The folders ``train`` and ``val`` of a data set, checked: all there, the same classes, no class empty.
+
+    Args:
+        data_path: the folder that holds them.
+        splits: names of those to open.
+        num_classes: what the user says there should be, or None.
 
     Raises:
         InputError: naming the folder and what to do.
@@ -30,14 +35,14 @@ def open_folders(data_path: str, num_classes: int | None = None) -> tuple[ImageF
     if not root.is_dir():
         raise InputError(f"--data_path {root}: no such folder")
     folders = []
-    for split in (root / "train", root / "val"):
+    for split in (root / name for name in splits):
         if not split.is_dir():
             raise InputError(f"--data_path {root}: no {split.name}/ in it; images belong in {split}/CLASS/")
         try:
             folders.append(ImageFolder(str(split)))
         except FileNotFoundError as error:  # no class folder, or classes without an image
             raise InputError(f"{split}: {error}") from None
-    train, val = folders
+    train, val = folders[0], folders[-1]
     if train.classes != val.classes:
         only_train = ", ".join(sorted(set(train.classes) - set(val.classes))) or "none"
         only_val = ", ".join(sorted(set(val.classes) - set(train.classes))) or "none"
@@ -49,10 +54,10 @@ def open_folders(data_path: str, num_classes: int | None = None) -> tuple[ImageF
         raise InputError(f"--data_path {root}: only one class, {train.classes[0]}; at least two are needed")
     if num_classes is not None and num_classes != len(train.classes):
         raise InputError(
-            f"--num_classes {num_classes}: {root / 'train'} holds {len(train.classes)} classes "
+            f"--num_classes {num_classes}: {train.root} holds {len(train.classes)} classes "
             f"({', '.join(train.classes)}); leave the option out to take them from the folder"
         )
-    return train, val
+    return folders
 
 
 def read_image(path: str) -> Tensor:

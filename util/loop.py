@@ -7,14 +7,11 @@ from torch.utils.data import DataLoader
 
 from util import distributed
 from util.augment import normalize
+from util.errors import NonFiniteLoss
 from util.log import Averages, RunLog
 from util.optimisation import Stepper
 from util.progress import track
 from util.seeds import seed_everything
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss became infinite or not a number."""
 
 
 def training_steps(

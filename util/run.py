@@ -148,10 +148,12 @@ class Run:
 
     def __init__(self, args, phase: str):
         self.args, self.phase = args, phase
-        train, val = open_folders(args.data_path, args.num_classes)
-        self.classes = train.classes
-        if phase != "eval":
+        if phase == "eval":
+            (val,) = open_folders(args.data_path, ("val",), args.num_classes)
+        else:
+            train, val = open_folders(args.data_path, ("train", "val"), args.num_classes)
             check_training(args, len(train))
+        self.classes = val.classes
         self.folder = output_folder(args, phase)
         self.device = start(args)
         self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
@@ -217,6 +219,7 @@ class Run:
 
     def end_epoch(self, epoch: int, values: dict, is_best: bool = False) -> None:
         """Record an epoch and save: ``checkpoint-last.pth``, and under its number and as the best when due."""
+        self.log.epoch(epoch, values)
         if distributed.is_main():
             last = self.folder / "checkpoint-last.pth"
             checkpoint.save(last, **self._content(epoch))
@@ -224,7 +227,6 @@ class Run:
                 checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
             if is_best:
                 checkpoint.duplicate(last, "checkpoint-best.pth")
-        self.log.epoch(epoch, values)
         distributed.barrier()
         left = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch) * (self.args.epochs - epoch - 1)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
