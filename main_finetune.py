@@ -90,8 +90,7 @@ def settle_model_options(args, source: dict | None, path: str | None) -> None:
     args.input_size = args.input_size or recorded.get("input_size") or 224
     args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
     if args.pool is None:
-        trained_here = source is not None and args.finetune is None
-        args.pool = "token" if trained_here and "norm.weight" in source["model"] else "avg"
+        args.pool = recorded.get("pool") or ("token" if args.eval and "norm.weight" in source["model"] else "avg")
     patches = options.check_grid(args)
     if args.masking != "none" and not args.eval:
         options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
@@ -124,6 +123,7 @@ def evaluate_only(args) -> None:
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
     say(checkpoint.load_encoder(run.model, source["model"], args.resume, new_head=False))
+    run.open()
     run.model.to(run.device)
     results, probabilities = engine.evaluate(run, localise=True)
     results = {"checkpoint": args.resume, **results}
@@ -139,14 +139,15 @@ def main() -> None:
     args = get_args()
     if args.eval:
         return evaluate_only(args)
-    source = checkpoint.load(args.finetune) if args.finetune else None
-    settle_model_options(args, source, args.finetune)
     run = Run(args, "finetune")
+    source = run.resumed or (checkpoint.load(args.finetune) if args.finetune else None)
+    settle_model_options(args, source, args.resume if run.resumed else args.finetune)
     seed_everything(args.seed, "weights")
     model = build_model(args, len(run.classes), args.drop_path)
-    if source:
+    if source and not run.resumed:
         say(checkpoint.load_encoder(model, source["model"], args.finetune, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
+    run.open()
     model.to(run.device)
     groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
     augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)

@@ -61,6 +61,7 @@ def look(run: Run, epoch: int) -> dict[str, float]:
 def main() -> None:
     args = get_args()
     run = Run(args, "pretrain")
+    run.open()
     seed_everything(args.seed, "weights")
     model = create_autoencoder(
         args.model,

@@ -19,17 +19,7 @@ from util.progress import clock
 from util.whole_set import attention_maps
 
 RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "log.txt", "events.out.tfevents.*", "sheet-*.png")
-PLACE_OPTIONS = (
-    "output_dir",
-    "log_dir",
-    "resume",
-    "overwrite",
-    "start_epoch",
-    "data_path",
-    "num_workers",
-    "pin_mem",
-    "device",
-)
+PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "data_path", "num_workers", "pin_mem", "device")
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -61,16 +51,16 @@ def choose_precision(amp: str, device: torch.device) -> str:
 def start(args) -> torch.device:
     """Settle device and precision in ``args``, join other processes, and say where the run takes place."""
     device = distributed.start(choose_device(args.device))
-    chosen = "" if args.device else " (no CUDA GPU found)" if device.type == "cpu" else " (found)"
     args.amp = choose_precision(args.amp, device)
     args.pin_mem = args.pin_mem and device.type == "cuda"
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    say(f"device: {device}{chosen}, {where}, precision {args.amp}, PyTorch {torch.__version__}")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    chosen = "; no CUDA GPU found" if device.type == "cpu" and not args.device else ""
+    say(f"device: {device} ({name}{chosen}), precision {args.amp}, PyTorch {torch.__version__}")
     return device
 
 
 def output_folder(args, phase: str) -> Path:
-    """The folder of this run's files, made and writable; never one that holds another run's checkpoints.
+    """The folder of this run's files; never one that holds another run's checkpoints.
 
     Without ``--output_dir`` it is the folder of the checkpoint to resume, or ``output_dir/PHASE-DATASET``.
     """
@@ -87,14 +77,18 @@ def output_folder(args, phase: str) -> Path:
             f"{folder} holds a run already: go on with it by --resume auto, replace it by --overwrite, or choose another "
             "--output_dir"
         )
+    return folder
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder and see that files can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{distributed.rank()}"
-        probe.touch()
+        probe.write_text("a file can be written here")
         probe.unlink()
     except OSError as error:
         raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}") from None
-    return folder
 
 
 def plain(args) -> dict:
@@ -110,7 +104,7 @@ def clear(folder: Path) -> None:
 
 
 def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | None:
-    """The checkpoint to go on from, or None; the options that differ from its own are said.
+    """The checkpoint to go on from, or None.
 
     Raises:
         InputError: when it comes from another phase or from other classes.
@@ -129,17 +123,15 @@ def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | No
         raise InputError(f"{path} is not a checkpoint of this script's training; --finetune takes any encoder")
     if content["classes"] != classes:
         raise InputError(f"{path} was trained on the classes {content['classes']}, --data_path has {classes}")
-    now = plain(args)
-    differ = [name for name, old in content["args"].items() if name not in PLACE_OPTIONS and now.get(name, old) != old]
-    changed = [f"--{name} {content['args'][name]} -> {now[name]}" for name in differ]
-    say(f"resuming {path}, epoch {content['epoch']} done" + (f"; changed: {', '.join(changed)}" if changed else ""))
+    say(f"resuming {path}, epoch {content['epoch']} done")
     return content
 
 
 class Run:
     """A run from its checks to its last checkpoint: folder, device, images, and all that a checkpoint holds.
 
-    Opening it does every check that needs no model, before any long work; :meth:`prepare` adds what is trained.
+    Making it does the checks that need neither model nor images and writes nothing; :meth:`open` makes the folder and reads
+    the images; :meth:`prepare` adds what is trained.
 
     Args:
         args: the options; ``amp`` and ``pin_mem`` are settled in place.
@@ -149,22 +141,26 @@ class Run:
     def __init__(self, args, phase: str):
         self.args, self.phase = args, phase
         if phase == "eval":
-            (val,) = open_folders(args.data_path, ("val",), args.num_classes)
+            self._folders = open_folders(args.data_path, ("val",), args.num_classes)
         else:
-            train, val = open_folders(args.data_path, ("train", "val"), args.num_classes)
-            check_training(args, len(train))
-        self.classes = val.classes
+            self._folders = open_folders(args.data_path, ("train", "val"), args.num_classes)
+            check_training(args, len(self._folders[0]))
+        self.classes = self._folders[0].classes
         self.folder = output_folder(args, phase)
         self.device = start(args)
-        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
-        say(f"output folder: {self.folder}")
-        self.val_images = Images(val, args.cache)
-        self.masks = find_masks(self.val_images, args.lesion_masks)
         self.precision = Precision(self.device, args.amp)
-        if phase != "eval":
-            self.train_images = Images(train, args.cache)
+        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
         self.map_entropy: float | None = None  # of the training set's maps; None until there are maps
         self.best: dict = {}  # epoch and figures of the best validation so far, in fine-tuning
+
+    def open(self) -> None:
+        """Make the output folder; read all images, so that an unreadable one is found before any long work."""
+        make_writable(self.folder)
+        say(f"output folder: {self.folder}")
+        self.val_images = Images(self._folders[-1], self.args.cache)
+        self.masks = find_masks(self.val_images, self.args.lesion_masks)
+        if self.phase != "eval":
+            self.train_images = Images(self._folders[0], self.args.cache)
 
     def prepare(self, model: nn.Module, groups: list[dict], betas: tuple[float, float], augment: Augment) -> None:
         """Make loader, optimiser, schedule and log for a model, and restore what ``--resume`` found.
@@ -265,6 +261,10 @@ class Run:
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = str(error).split("\n")[-1].strip()
                 raise InputError(f"--resume: the checkpoint does not fit this model and data ({reason})") from None
+            now = plain(self.args)
+            for name, old in content["args"].items():
+                if name not in PLACES and now.get(name, old) != old:
+                    say(f"note: --{name} was {old} in the resumed run and is {now[name]} now")
         if self.args.start_epoch is not None:
             return self.args.start_epoch
         return content["epoch"] + 1 if content else 0

@@ -1,0 +1,42 @@
+"""Progress: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import os
+import pty
+import subprocess
+import sys
+
+from conftest import ROOT, TINY_PRETRAIN
+
+from util import progress
+
+
+def test_bar_on_a_terminal(phantoms, tmp_path):
+    parent, child = pty.openpty()
+    command = f"{ROOT / 'main_pretrain.py'} {TINY_PRETRAIN} --epochs 1 --data_path {phantoms} --output_dir {tmp_path / 'o'}"
+    process = subprocess.Popen([sys.executable, *command.split()], stdout=subprocess.PIPE, stderr=child, cwd=tmp_path)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            part = os.read(parent, 4096)
+        except OSError:  # the terminal is closed
+            break
+        if not part:
+            break
+        shown += part
+    lines = process.communicate()[0].decode()
+    assert process.returncode == 0
+    text = shown.decode()
+    assert "epoch 0:" in text and "image/s" in text and "/24" in text and "<" in text
+    assert "epoch 0 of 1:" in lines and "left)" in lines
+
+
+def test_lines_elsewhere(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
+    assert list(progress.track(range(3), "reading", scale=10)) == [0, 1, 2]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("reading: 10/30, ") and lines[-1].endswith("0:00:00 left")
+
+
+def test_clock():
+    assert progress.clock(3725.4) == "1:02:05" and progress.clock(59.6) == "0:01:00"
