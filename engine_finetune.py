@@ -17,6 +17,7 @@ from util.loop import training_steps
 from util.masking import split_patches, weight_shares
 from util.metrics import figures_of_merit
 from util.optimisation import Stepper
+from util.run import Run
 from util.whole_set import attention_maps, class_probabilities
 
 
@@ -84,11 +85,11 @@ def train_one_epoch(
     return {**averages.means(), "images_per_second": images / (time.monotonic() - start)}
 
 
-def evaluate(run, localise: bool) -> tuple[dict, torch.Tensor]:
+def evaluate(run: Run, localise: bool) -> tuple[dict, torch.Tensor]:
     """Figures of merit on the validation images, from all patches of each.
 
     Args:
-        run: the :class:`util.run.Run` with its model.
+        run: with its model.
         localise: also measure where the maps look, when lesion masks are at hand.
 
     Returns:

@@ -3,18 +3,21 @@
 import time
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models_msmae import MaskedAutoencoder
 from util import distributed
 from util.augment import denormalize, normalize
-from util.data import Images, WholeImages
+from util.data import WholeImages
+from util.localisation import measure
 from util.log import Averages, RunLog
 from util.loop import training_steps
-from util.masking import split_patches, weight_shares
-from util.optimisation import Precision, Stepper
+from util.masking import Split, split_patches, weight_shares
+from util.optimisation import Stepper
 from util.pictures import sheet
+from util.run import Run
+from util.whole_set import attention_maps, class_probabilities
 
 
 def train_one_epoch(
@@ -49,19 +52,41 @@ def train_one_epoch(
     return {**averages.means(), "images_per_second": images / (time.monotonic() - start)}
 
 
-def draw_sheet(
-    model: MaskedAutoencoder, images: Images, maps: Tensor, args, precision: Precision, title: str, count: int = 6
-):
-    """A sheet of ``count`` validation images, always the same: image, map, SAM's decision, reconstruction."""
+def look(run: Run, epoch: int) -> dict[str, float]:
+    """What the model knows and sees after an epoch, on the validation images; a sheet of pictures is drawn on the way.
+
+    Returns:
+        ``val_top1`` of the class-token head on all patches and, where lesion masks are at hand, the figures of
+        :func:`util.localisation.measure`.
+    """
+    args = run.args
+    probabilities = class_probabilities(run.model, run.val_images, args, run.precision)
+    maps = attention_maps(run.model, run.val_images, args, run.precision)
+    if distributed.is_main():
+        figure = draw_sheet(run, maps, f"{args.model}, {run.folder.name}, after epoch {epoch}")
+        figure.savefig(run.folder / f"sheet-{epoch}.png")
+        run.log.figure("sheet", figure, epoch)
+    top1 = (probabilities.argmax(1) == run.val_images.labels).float().mean().item()
+    return {"val_top1": top1, **measure(maps, run.masks, args.input_size)}
+
+
+def draw_sheet(run: Run, maps: Tensor, title: str, count: int = 6) -> Figure:
+    """Image, map, SAM's decision and reconstruction of ``count`` validation images, always the same ones.
+
+    Args:
+        run: with its model.
+        maps: ``[N, gh, gw]`` of all validation images.
+    """
+    images, model, device = run.val_images, run.model, run.device
     chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
-    whole = WholeImages(images, args.input_size)
-    pixels = normalize(torch.stack([whole[i]["image"] for i in chosen])).to(precision.device)
-    weights = maps[chosen].flatten(1).to(pixels.device)
+    whole = WholeImages(images, run.args.input_size)
+    pixels = normalize(torch.stack([whole[i]["image"] for i in chosen])).to(device)
+    weights = maps[chosen].flatten(1)
     noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    split = split_patches(weights, noise.to(pixels.device), args.mask_ratio, args.throw_ratio)
+    split = split_patches(weights, noise, run.args.mask_ratio, run.args.throw_ratio)
     model.eval()
-    with precision():
-        prediction = model.reconstruct(pixels, split)
+    with run.precision():
+        prediction = model.reconstruct(pixels, Split(*(part.to(device) for part in split))).cpu()
     prediction = denormalize(prediction.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)
     captions = [images.classes[images.labels[i]] for i in chosen]
-    return sheet(denormalize(pixels).cpu(), maps[chosen], *(part.cpu() for part in split), prediction.cpu(), captions, title)
+    return sheet(denormalize(pixels).cpu(), maps[chosen], split, prediction, captions, title)

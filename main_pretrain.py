@@ -6,15 +6,13 @@ import argparse
 
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
-from util import distributed, options
+from util import options
 from util.augment import Augment
 from util.errors import run_script
-from util.localisation import measure
 from util.log import say
 from util.optimisation import parameter_groups
 from util.run import Run
 from util.seeds import seed_everything
-from util.whole_set import attention_maps, class_probabilities
 
 
 def get_args() -> argparse.Namespace:
@@ -41,21 +39,6 @@ def get_args() -> argparse.Namespace:
     options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     options.check_ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
     return args
-
-
-def look(run: Run, epoch: int) -> dict[str, float]:
-    """What the model knows and sees after an epoch: accuracy of its head and localisation of its maps on the validation
-    images, and a sheet of pictures."""
-    args, model = run.args, run.model
-    probabilities = class_probabilities(model, run.val_images, args, run.precision)
-    maps = attention_maps(model, run.val_images, args, run.precision)
-    if distributed.is_main():
-        title = f"{args.model}, {run.folder.name}, after epoch {epoch}"
-        figure = engine.draw_sheet(model, run.val_images, maps, args, run.precision, title)
-        figure.savefig(run.folder / f"sheet-{epoch}.png")
-        run.log.figure("sheet", figure, epoch)
-    top1 = (probabilities.argmax(1) == run.val_images.labels).float().mean().item()
-    return {"val_top1": top1, **measure(maps, run.masks, args.input_size)}
 
 
 def main() -> None:
@@ -87,7 +70,7 @@ def main() -> None:
         if refresh:
             run.refresh_maps()
         if refresh or epoch + 1 == args.epochs:
-            values |= look(run, epoch)
+            values |= engine.look(run, epoch)
         run.end_epoch(epoch, values)
     run.close()
 

@@ -125,7 +125,9 @@ def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_no_gpu(call, phantoms):
-    expect_one_line(call(f"main_pretrain.py --data_path {phantoms} --device cuda"), ["--device cuda", "--device cpu"])
+    expect_one_line(
+        call(f"main_pretrain.py --data_path {phantoms} --batch_size 8 --device cuda"), ["--device cuda", "--device cpu"]
+    )
 
 
 def test_evaluation_of_other_classes(call, finetuned, phantoms, tmp_path):

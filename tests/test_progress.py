@@ -1,9 +1,12 @@
 """Progress: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 
 from conftest import ROOT, TINY_PRETRAIN
 
@@ -12,6 +15,7 @@ from util import progress
 
 def test_bar_on_a_terminal(phantoms, tmp_path):
     parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))  # rows and columns
     command = f"{ROOT / 'main_pretrain.py'} {TINY_PRETRAIN} --epochs 1 --data_path {phantoms} --output_dir {tmp_path / 'o'}"
     process = subprocess.Popen([sys.executable, *command.split()], stdout=subprocess.PIPE, stderr=child, cwd=tmp_path)
     os.close(child)

@@ -5,6 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from util.masking import Split
+
 MASKED, THROWN = (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)  # orange and blue that colour-blind readers tell apart
 
 
@@ -20,9 +22,7 @@ def paint_patches(image: Tensor, index: Tensor, patch_size: int, paint) -> None:
 def sheet(
     images: Tensor,
     maps: Tensor,
-    visible: Tensor,
-    masked: Tensor,
-    thrown: Tensor,
+    split: Split,
     prediction: Tensor,
     captions: list[str],
     title: str,
@@ -32,7 +32,7 @@ def sheet(
     Args:
         images: ``[N, 3, H, W]`` in [0, 1].
         maps: ``[N, gh, gw]`` in [0, 1].
-        visible, masked, thrown: patch indices of each image.
+        split: their masked, thrown and visible patches.
         prediction: ``[N, M, p * p * 3]`` in [0, 1], the reconstruction of the masked patches.
         captions: one a row.
         title: of the sheet.
@@ -49,18 +49,18 @@ def sheet(
     for row in range(rows):
         image = images[row].permute(1, 2, 0).cpu()
         decision, rebuilt = image.clone(), image.clone()
-        for index, colour in ((masked[row], MASKED), (thrown[row], THROWN)):
+        for index, colour in ((split.masked[row], MASKED), (split.thrown[row], THROWN)):
             tint = image.new_tensor(colour)
             paint_patches(decision, index, patch_size, lambda _, area, tint=tint: 0.45 * area + 0.55 * tint)
         blocks = prediction[row].reshape(-1, patch_size, patch_size, 3).cpu()
-        paint_patches(rebuilt, masked[row], patch_size, lambda n, _, blocks=blocks: blocks[n])
-        paint_patches(rebuilt, thrown[row], patch_size, lambda _, area: area.new_full(area.shape, 0.5))
+        paint_patches(rebuilt, split.masked[row], patch_size, lambda n, _, blocks=blocks: blocks[n])
+        paint_patches(rebuilt, split.thrown[row], patch_size, lambda _, area: area.new_full(area.shape, 0.5))
         heat = colormaps["magma"](maps[row].numpy())[..., :3]
         for axis, picture in zip(axes[row], (image, None, decision, rebuilt), strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
             if picture is None:
-                axis.imshow(image.mean(-1), cmap="gray", extent=(0, side, side, 0), vmin=0, vmax=1)
+                axis.imshow(image.mean(-1).numpy(), cmap="gray", extent=(0, side, side, 0), vmin=0, vmax=1)
                 axis.imshow(heat, alpha=0.6, extent=(0, side, side, 0), interpolation="bilinear")
             else:
                 axis.imshow(picture.numpy(), interpolation="nearest")
