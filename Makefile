@@ -4,19 +4,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
-SMALL = --batch_size 32 --device cpu
+SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
 .PHONY: demo test clean
 
 demo: $(VENV)/ready
 	rm -rf demo
-	$(BIN)/python -m util.phantom $(PHANTOMS) --train 800 --val 400 --size 64
+	$(BIN)/python -m util.phantom $(PHANTOMS) --train 1200 --val 400 --size 64
 	$(BIN)/python main_pretrain.py --model msmae_vit_tiny_patch16 --input_size 64 --patch_size 8 --data_path $(PHANTOMS) \
-		--epochs 20 --warmup_epochs 2 --sam_epoch 8 --loc_interval 6 --blr 8e-3 $(SMALL) --output_dir demo/pretrain
-	$(BIN)/python main_finetune.py --model vit_tiny_patch16 --finetune demo/pretrain/checkpoint-last.pth --data_path $(PHANTOMS) \
-		--epochs 20 --warmup_epochs 2 --loc_interval 10 --blr 4e-3 --layer_decay 0.9 $(SMALL) --output_dir demo/finetune
+		--epochs 10 --warmup_epochs 1 --sam_epoch 5 --loc_interval 3 --blr 8e-3 $(SMALL) --output_dir demo/pretrain
+	$(BIN)/python main_finetune.py --model vit_tiny_patch16 --finetune demo/pretrain/checkpoint-last.pth --masking none \
+		--data_path $(PHANTOMS) --epochs 10 --warmup_epochs 1 --blr 4e-3 --layer_decay 0.9 $(SMALL) --output_dir demo/finetune
 	$(BIN)/python main_finetune.py --eval --resume demo/finetune/checkpoint-last.pth --model vit_tiny_patch16 \
-		--data_path $(PHANTOMS) $(SMALL) --output_dir demo/eval
+		--data_path $(PHANTOMS) --batch_size 32 --device cpu --output_dir demo/eval
 	@echo "pictures (image, attention map, SAM's decision, reconstruction): demo/pretrain/sheet-*.png"
 
 test: $(VENV)/ready-to-test
