@@ -119,10 +119,10 @@ def evaluate_only(args) -> None:
             f"{args.data_path} has {len(run.classes)} ({', '.join(run.classes)})"
         )
     run.model = build_model(args, len(run.classes), drop_path=0.0)
+    say(checkpoint.load_encoder(run.model, source["model"], args.resume, new_head=False))
     missing = run.model.state_dict().keys() - source["model"].keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    say(checkpoint.load_encoder(run.model, source["model"], args.resume, new_head=False))
     run.open()
     run.model.to(run.device)
     results, probabilities = engine.evaluate(run, localise=True)
@@ -144,7 +144,9 @@ def main() -> None:
     settle_model_options(args, source, args.resume if run.resumed else args.finetune)
     seed_everything(args.seed, "weights")
     model = build_model(args, len(run.classes), args.drop_path)
-    if source and not run.resumed:
+    if not source:
+        say("note: no --finetune, the encoder starts from random weights")
+    elif not run.resumed:
         say(checkpoint.load_encoder(model, source["model"], args.finetune, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
     run.open()
@@ -168,10 +170,12 @@ def main() -> None:
         if is_best:
             run.best = {"epoch": epoch, "val_top1": values["val_top1"]}
         run.end_epoch(epoch, values, is_best)
-    if run.best:
-        say(f"last epoch {args.epochs - 1}: top-1 {100 * results['top1']:.2f} % (checkpoint-last.pth)")
-        best = run.best
-        say(f"best epoch {best['epoch']}: top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself (checkpoint-best.pth)")
+        if epoch + 1 == args.epochs:
+            say(f"last epoch {epoch}: top-1 {100 * values['val_top1']:.2f} % (checkpoint-last.pth)")
+            say(
+                f"best epoch {run.best['epoch']}: top-1 {100 * run.best['val_top1']:.2f} %, chosen on val/ itself "
+                "(checkpoint-best.pth)"
+            )
     run.close()
 
 

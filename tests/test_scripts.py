@@ -136,6 +136,17 @@ def test_resume_says_what_changed_and_when_there_is_nothing_to_do(call, pretrain
     assert status == 0 and "--clip_grad was None in the resumed run and is 5.0 now" in out and "nothing to do" in out
 
 
+def test_resume_of_a_finished_fine_tuning_needs_no_other_option(call, finetuned, phantoms, tmp_path):
+    """Input size, patch size and pooling come from the checkpoint."""
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    command = f"main_finetune.py {TINY_FINETUNE} --epochs 3 --data_path {phantoms} --resume {folder / 'checkpoint-last.pth'}"
+    status, out, err = call(command)
+    assert status == 0 and "nothing to do: 3 epochs are done" in out, err
+    status, out, err = call(command.replace("--epochs 3", "--epochs 4"))
+    assert status == 0 and "--epochs was 3 in the resumed run and is 4 now" in out and "last epoch 3:" in out, err
+    assert [line["epoch"] for line in log_of(folder)] == [0, 1, 2, 3]
+
+
 def test_resume_auto_starts_afresh_in_an_empty_folder(call, phantoms, tmp_path):
     command = (
         f"main_pretrain.py {TINY_PRETRAIN} --epochs 1 --data_path {phantoms} --output_dir {tmp_path / 'new'} --resume auto"
