@@ -109,7 +109,7 @@ class Images(Dataset):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             images = pool.map(lambda path: read_image(path) if keep else read_image(path) is None, self.paths)
             title = f"reading {self.root}"
-            decoded = list(track(images, title, total=len(self.paths), unit="image"))
+            decoded = list(track(images, title, total=len(self.paths)))
         return decoded if keep else None
 
     def __len__(self) -> int:

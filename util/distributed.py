@@ -41,10 +41,6 @@ def wrap(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-
-
 def average(values: Tensor) -> Tensor:
     """Mean of a tensor over processes."""
     if dist.is_initialized():

@@ -61,9 +61,10 @@ class RunLog:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
-    def figure(self, name: str, figure, step: int) -> None:
+    def figure(self, name: str, figure, epoch: int) -> None:
+        """Show a figure of an epoch in TensorBoard, at the epoch's last step like its numbers."""
         if self.writer:
-            self.writer.add_figure(name, figure, step, close=False)
+            self.writer.add_figure(name, figure, (epoch + 1) * self.steps_per_epoch, close=False)
 
     def epoch(self, epoch: int, values: dict) -> None:
         """Record an epoch: a JSON line, and its numbers in TensorBoard at the epoch's last step."""

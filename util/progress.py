@@ -11,21 +11,21 @@ from util import distributed
 SECONDS_BETWEEN_LINES = 60
 
 
-def track(items: Iterable, title: str, total: int | None = None, unit: str = "image", scale: int = 1) -> Iterator:
+def track(items: Iterable, title: str, total: int | None = None, scale: int = 1) -> Iterator:
     """Yield from ``items`` while showing how far the work is, its rate and the time left.
 
     Args:
         items: what to go through.
         title: what the work is.
         total: number of items, where ``len(items)`` does not tell.
-        unit: what is counted, and ``scale`` how many of them an item holds (a batch holds many images).
+        scale: number of images in an item (a batch holds many).
     """
     if not distributed.is_main():
         yield from items
         return
     total = (len(items) if total is None else total) * scale
     if sys.stderr.isatty():
-        with tqdm(total=total, desc=title, unit=unit, leave=False, dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=title, unit="image", leave=False, dynamic_ncols=True) as bar:
             for item in items:
                 yield item
                 bar.update(scale)
@@ -37,7 +37,7 @@ def track(items: Iterable, title: str, total: int | None = None, unit: str = "im
         if now - last > SECONDS_BETWEEN_LINES:
             last, rate = now, done * scale / (now - start)
             left = clock((total - done * scale) / rate)
-            print(f"{title}: {done * scale}/{total}, {rate:.1f} {unit}s/s, {left} left", flush=True)
+            print(f"{title}: {done * scale}/{total}, {rate:.1f} images/s, {left} left", flush=True)
 
 
 def clock(seconds: float) -> str:
