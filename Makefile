@@ -1,4 +1,5 @@
-# make demo: see MSMAE work on made-up images.   make test: lint and test.   Both set themselves up in .venv first.
+# make demo: see MSMAE work on made-up images.   make test: lint and test.   make bench: measure the speed.
+# Each sets itself up in .venv first.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +7,7 @@ BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
 SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -23,6 +24,9 @@ test: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
+bench: $(VENV)/ready-to-bench
+	$(BIN)/python -m benchmarks.throughput
+
 $(VENV)/ready: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -30,6 +34,10 @@ $(VENV)/ready: requirements.txt
 
 $(VENV)/ready-to-test: $(VENV)/ready tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+$(VENV)/ready-to-bench: $(VENV)/ready benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	touch $@
 
 clean:

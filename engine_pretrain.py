@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from util import distributed
 from util.augment import denormalize, normalize
-from util.data import WholeImages
+from util.data import resize_whole
 from util.localisation import measure
 from util.log import Averages, RunLog
 from util.loop import training_steps
@@ -79,8 +79,7 @@ def draw_sheet(run: Run, maps: Tensor, title: str, count: int = 6) -> Figure:
     """
     images, model, device = run.val_images, run.model, run.device
     chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
-    whole = WholeImages(images, run.args.input_size)
-    pixels = normalize(torch.stack([whole[i]["image"] for i in chosen])).to(device)
+    pixels = normalize(torch.stack([resize_whole(images[i], run.args.input_size) for i in chosen])).to(device)
     weights = maps[chosen].flatten(1)
     noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     split = split_patches(weights, noise, run.args.mask_ratio, run.args.throw_ratio)

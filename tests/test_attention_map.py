@@ -93,3 +93,10 @@ def test_relative_entropy():
     assert relative_entropy(one_hot).item() == pytest.approx(0)
     half = torch.tensor([1.0, 1.0, 0.0, 0.0])
     assert relative_entropy(half).item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 90, 70), (13, 5, 40, 61)])
+def test_patch_weights_of_a_crop_are_sums_over_its_pixels(box):
+    grid = torch.rand(7, 5)
+    pixels = crop_map(grid, box, (90, 70), 48)
+    torch.testing.assert_close(crop_map(grid, box, (90, 70), 48, cell=16).flatten(), patch_weights(pixels, 16))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from util.augment import Augment
-from util.data import Images, TrainingImages, WholeImages, open_folders, read_image, training_loader, whole_loader
+from util.data import Images, TrainingImages, open_folders, read_image, resize_whole, training_loader, whole_batches
 from util.errors import InputError
 
 
@@ -74,20 +74,21 @@ def test_cache_auto_follows_the_memory(phantoms, monkeypatch):
 
 
 def test_whole_images_cover_the_set_in_order(images):
-    loader = whole_loader(WholeImages(images, 16), 5, 0, False)
-    found = list(loader)
-    assert torch.equal(torch.cat([b["label"] for b in found]), images.labels)
-    assert found[0]["image"].shape == (5, 3, 16, 16) and len(found[-1]["label"]) == 4
+    found = list(whole_batches(images, 16, 5))
+    assert [len(batch) for batch in found] == [5, 5, 5, 5, 4]
+    expected = torch.stack([resize_whole(images[i], 16) for i in range(24)])
+    assert torch.equal(torch.cat(found), expected) and expected.shape == (24, 3, 16, 16)
 
 
 def test_shards_of_processes_cover_the_set_once(images, monkeypatch):
-    seen, trained = [], []
+    expected = torch.stack([resize_whole(images[i], 16) for i in range(24)])
+    trained = []
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "3")
-        seen += list(whole_loader(WholeImages(images, 16), 5, 0, False).sampler)
+        assert torch.equal(torch.cat(list(whole_batches(images, 16, 5))), expected[rank::3])
         trained += list(training_loader(TrainingImages(images, Augment(32, 8), (4, 4), 0), 2, 0, False).sampler)
-    assert sorted(seen) == sorted(trained) == list(range(24))
+    assert sorted(trained) == list(range(24))
 
 
 def test_grey_palette_and_alpha_images_become_rgb(tmp_path):

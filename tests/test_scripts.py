@@ -5,6 +5,8 @@ import json
 import math
 import os
 import shutil
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -153,6 +155,21 @@ def test_resume_auto_starts_afresh_in_an_empty_folder(call, phantoms, tmp_path):
     )
     status, out, _ = call(command)
     assert status == 0 and "no checkpoint in" in out and (tmp_path / "new" / "checkpoint-0.pth").exists()
+
+
+def test_slow_checkpoints_are_saved_less_often(call, phantoms, tmp_path, monkeypatch):
+    """Where saving takes longer than the epochs, only the due ones are saved: by number, and the last."""
+    saved = []
+
+    def slow_save(path, **content):
+        saved.append(content["epoch"])
+        time.sleep(1)
+        checkpoint.save(path, **content)
+
+    monkeypatch.setattr("util.run.checkpoint", SimpleNamespace(**{**vars(checkpoint), "save": slow_save}))
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 6 --sam_epoch 9 --save_every 4 --data_path {phantoms}"
+    assert call(f"{command} --output_dir {tmp_path / 'run'}")[0] == 0
+    assert saved == [0, 4, 5]
 
 
 def test_default_folder_is_kept_from_other_runs(call, phantoms, tmp_path, monkeypatch):

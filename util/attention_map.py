@@ -35,21 +35,25 @@ def _interpolation(start: float, length: float, extent: int, size: int, cells: i
     return (1 - distance).clamp_min(0)
 
 
-def crop_map(grid_map: Tensor, box: tuple[int, int, int, int], image_size: tuple[int, int], size: int) -> Tensor:
-    """The bilinearly resized map of an image under a crop that is resized to a square, pixel by pixel.
+def crop_map(
+    grid_map: Tensor, box: tuple[int, int, int, int], image_size: tuple[int, int], size: int, cell: int = 1
+) -> Tensor:
+    """The bilinearly resized map of an image under a crop that is resized to a square, summed over square cells.
 
     Args:
         grid_map: ``[gh, gw]``, the map of the whole image.
         box: top, left, height, width of the crop in pixels of the image.
         image_size: height and width of the image in pixels.
-        size: side of the result in pixels.
+        size: side of the augmented image in pixels.
+        cell: side of a cell in pixels of the augmented image: 1 gives the map pixel by pixel, the patch size gives
+            patch weights (the sum is taken before the interpolation is applied, so that no pixel map is made).
 
     Returns:
-        ``[size, size]``, one map value for each pixel of the augmented image.
+        ``[size / cell, size / cell]``.
     """
     top, left, height, width = box
-    rows = _interpolation(top, height, image_size[0], size, grid_map.shape[0])
-    columns = _interpolation(left, width, image_size[1], size, grid_map.shape[1])
+    rows = _interpolation(top, height, image_size[0], size, grid_map.shape[0]).unflatten(0, (-1, cell)).sum(1)
+    columns = _interpolation(left, width, image_size[1], size, grid_map.shape[1]).unflatten(0, (-1, cell)).sum(1)
     return rows @ grid_map @ columns.T
 
 

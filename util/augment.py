@@ -4,6 +4,7 @@ What moves the image moves the map alike; what only recolours the image leaves t
 """
 
 import random
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,17 +21,21 @@ from util.errors import InputError
 GEOMETRIC_OPERATIONS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateXRel", "TranslateY", "TranslateYRel")
 
 
+@cache  # copying them to a GPU at every step would make the host wait for it
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = torch.tensor([IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD], device=device).view(2, 3, 1, 1)
+    return mean, std
+
+
 def normalize(images: Tensor) -> Tensor:
     """Bytes ``[..., 3, H, W]`` (0 to 255, RGB) to float32 with ImageNet's mean and standard deviation taken out."""
-    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=images.device).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_DEFAULT_STD, device=images.device).view(3, 1, 1) * 255
-    return (images.float() - mean) / std
+    mean, std = _mean_and_std(images.device)
+    return (images.float() - 255 * mean) / (255 * std)
 
 
 def denormalize(images: Tensor) -> Tensor:
     """The inverse of :func:`normalize`, as float32 in [0, 1]."""
-    mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_DEFAULT_STD, device=images.device).view(3, 1, 1)
+    mean, std = _mean_and_std(images.device)
     return (images.float() * std + mean).clamp(0, 1)
 
 
@@ -106,15 +111,17 @@ class Augment:
             The image ``[3, size, size]`` uint8 and its patch weights ``[(size / patch_size) ** 2]``.
         """
         box = RandomResizedCrop.get_params(image, scale=list(self.crop_scale), ratio=[3 / 4, 4 / 3])
-        pixel_map = crop_map(grid_map, box, tuple(image.shape[-2:]), self.size)
+        cell = 1 if self.policy else self.patch_size  # a policy moves pixels
+        cropped_map = crop_map(grid_map, box, tuple(image.shape[-2:]), self.size, cell)
         image = TF.resized_crop(image, *box, [self.size] * 2, InterpolationMode.BICUBIC, antialias=True)
         if torch.rand(()) < 0.5:
-            image, pixel_map = image.flip(-1), pixel_map.flip(-1)
+            image, cropped_map = image.flip(-1), cropped_map.flip(-1)
         if self.policy:
-            image, pixel_map = self.policy(image, pixel_map)
+            image, pixel_map = self.policy(image, cropped_map)
+            return image, patch_weights(pixel_map, self.patch_size)
         if self.color:
             image = self.color(image)
-        return image, patch_weights(pixel_map, self.patch_size)
+        return image, cropped_map.flatten()
 
 
 def mix_batch(mixup: Mixup, images: Tensor, weights: Tensor, labels: Tensor, patch_size: int):

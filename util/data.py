@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,6 +80,11 @@ def _available_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2 << 30
 
 
+def default_threads() -> int:
+    """As many threads for decoding and resizing as there are cores, eight at most."""
+    return min(8, os.cpu_count() or 1)
+
+
 class Images(Dataset):
     """The images of a folder as ``[3, H, W]`` uint8, each decoded at once to find unreadable files before any work.
 
@@ -106,7 +113,7 @@ class Images(Dataset):
         return total
 
     def _decode_all(self, keep: bool) -> list[Tensor] | None:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(default_threads()) as pool:
             images = pool.map(lambda path: read_image(path) if keep else read_image(path) is None, self.paths)
             title = f"reading {self.root}"
             decoded = list(track(images, title, total=len(self.paths)))
@@ -149,25 +156,32 @@ class TrainingImages(Dataset):
         return {"image": image, "weights": weights, "noise": noise, "label": self.images.labels[index], "index": index}
 
 
-class WholeImages(Dataset):
-    """Whole, un-augmented images resized to the input size, aspect not kept: ``image`` [3, S, S] uint8, ``label``."""
-
-    def __init__(self, images: Images, size: int, interpolation: InterpolationMode = InterpolationMode.BICUBIC):
-        self.images, self.size, self.interpolation = images, size, interpolation
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        image = TF.resize(self.images[index], [self.size] * 2, self.interpolation, antialias=True)
-        return {"image": image, "label": self.images.labels[index]}
+def resize_whole(image: Tensor, size: int, interpolation: InterpolationMode = InterpolationMode.BICUBIC) -> Tensor:
+    """A whole image ``[3, H, W]`` resized to a square ``[3, size, size]``, its aspect not kept."""
+    return TF.resize(image, [size] * 2, interpolation, antialias=True)
 
 
-def _worker_options(num_workers: int, pin_memory: bool) -> dict:
-    options = {"num_workers": num_workers, "pin_memory": pin_memory}
-    if num_workers and sys.platform == "linux":
-        options["multiprocessing_context"] = "fork"  # workers share the decoded images instead of copying them
-    return options
+def whole_batches(
+    images: Images, size: int, batch_size: int, interpolation: InterpolationMode = InterpolationMode.BICUBIC
+) -> Iterator[Tensor]:
+    """Whole, un-augmented images in order, resized to squares; with several processes, every n-th.
+
+    Threads prepare them two batches ahead, which starts at once, where loader workers would take a second to start.
+
+    Yields:
+        ``[B, 3, size, size]`` uint8; the last batch may be smaller.
+    """
+
+    shard = range(distributed.rank(), len(images), distributed.world_size())
+    with ThreadPoolExecutor(default_threads()) as pool:
+        ahead = deque()
+        for start in range(0, len(shard), batch_size):
+            indices = shard[start : start + batch_size]
+            ahead.append(pool.map(lambda index: resize_whole(images[index], size, interpolation), indices))
+            if len(ahead) > 2:
+                yield torch.stack(list(ahead.popleft()))
+        while ahead:
+            yield torch.stack(list(ahead.popleft()))
 
 
 def training_loader(dataset: TrainingImages, batch_size: int, num_workers: int, pin_memory: bool) -> DataLoader:
@@ -175,17 +189,15 @@ def training_loader(dataset: TrainingImages, batch_size: int, num_workers: int, 
     sampler = DistributedSampler(
         dataset, distributed.world_size(), distributed.rank(), shuffle=True, seed=dataset.seed, drop_last=True
     )
+    # forked workers share the decoded images instead of copying them
+    context = "fork" if num_workers and sys.platform == "linux" else None
     return DataLoader(
         dataset,
         batch_size,
         sampler=sampler,
         drop_last=True,
+        num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        **_worker_options(num_workers, pin_memory),
+        multiprocessing_context=context,
+        pin_memory=pin_memory,
     )
-
-
-def whole_loader(dataset: WholeImages, batch_size: int, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Every image once, in order; with several processes, each takes every n-th."""
-    shard = range(distributed.rank(), len(dataset), distributed.world_size())
-    return DataLoader(dataset, batch_size, sampler=shard, **_worker_options(num_workers, pin_memory))

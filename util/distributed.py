@@ -50,7 +50,7 @@ def average(values: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor, total: int) -> Tensor:
-    """Put together rows that each process computed for every n-th image (:func:`util.data.whole_loader`).
+    """Put together rows that each process computed for every n-th image (:func:`util.data.whole_batches`).
 
     Args:
         rows: ``[own images, ...]`` on the CPU.

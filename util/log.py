@@ -14,26 +14,25 @@ class Averages:
     """Running means of values that stay on the device, so that a training step need not wait for them."""
 
     def __init__(self):
-        self.sums: dict[str, Tensor] = {}
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
         self.count = 0
 
     def add(self, **values: Tensor) -> None:
-        """Add one step's scalars."""
-        self.count += 1
-        for name, value in values.items():
-            value = value.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        """Add one step's scalars, the same ones at every step."""
+        step = torch.stack([value.detach().double() for value in values.values()])
+        self.names, self.count = list(values), self.count + 1
+        self.sums = step if self.sums is None else self.sums + step
 
     def finite(self) -> bool:
         """Whether no value added so far was infinite or not a number (waits for the device)."""
-        return all(torch.isfinite(value).item() for value in self.sums.values())
+        return self.sums is None or bool(self.sums.isfinite().all())
 
     def means(self) -> dict[str, float]:
         """Means over steps and processes."""
-        if not self.sums:
+        if self.sums is None:
             return {}
-        values = distributed.average(torch.stack(list(self.sums.values())) / self.count)
-        return dict(zip(self.sums, values.tolist(), strict=True))
+        return dict(zip(self.names, distributed.average(self.sums / self.count).tolist(), strict=True))
 
 
 class RunLog:

@@ -19,6 +19,7 @@ from util.progress import clock
 from util.whole_set import attention_maps
 
 RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "log.txt", "events.out.tfevents.*", "sheet-*.png")
+SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "data_path", "num_workers", "pin_mem", "device")
 
 
@@ -199,7 +200,8 @@ class Run:
         """The epochs still to do."""
         if self.first_epoch >= self.args.epochs:
             say(f"nothing to do: {self.first_epoch} epochs are done and --epochs is {self.args.epochs}")
-        self.started = time.monotonic()
+        self.started = self.saved = time.monotonic()
+        self.saving = 0.0  # seconds that the last checkpoint took
         return range(self.first_epoch, self.args.epochs)
 
     def refresh_maps(self) -> None:
@@ -214,15 +216,24 @@ class Run:
         return first <= next_epoch < self.args.epochs and (next_epoch - first) % self.args.loc_interval == 0
 
     def end_epoch(self, epoch: int, values: dict, is_best: bool = False) -> None:
-        """Record an epoch and save: ``checkpoint-last.pth``, and under its number and as the best when due."""
+        """Record an epoch and save: ``checkpoint-last.pth``, and under its number and as the best when due.
+
+        A large model's checkpoint can take longer than a GPU's epoch. Where nothing else asks for one, it is left out as
+        long as saving would take more than ``SAVING_SHARE`` of the time.
+        """
         self.log.epoch(epoch, values)
         if distributed.is_main():
-            last = self.folder / "checkpoint-last.pth"
-            checkpoint.save(last, **self._content(epoch))
-            if epoch % self.args.save_every == 0 or epoch + 1 == self.args.epochs:
-                checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
-            if is_best:
-                checkpoint.duplicate(last, "checkpoint-best.pth")
+            numbered = epoch % self.args.save_every == 0 or epoch + 1 == self.args.epochs
+            began = time.monotonic()
+            if numbered or is_best or self.saving <= SAVING_SHARE * (began - self.saved):
+                last = self.folder / "checkpoint-last.pth"
+                checkpoint.save(last, **self._content(epoch))
+                if numbered:
+                    checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
+                if is_best:
+                    checkpoint.duplicate(last, "checkpoint-best.pth")
+                self.saved = time.monotonic()
+                self.saving = self.saved - began
         distributed.barrier()
         left = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch) * (self.args.epochs - epoch - 1)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

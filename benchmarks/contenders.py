@@ -1,0 +1,120 @@
+"""What is measured: training steps of this project's models and of others', each as a function without arguments."""
+
+from collections.abc import Callable
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models_msmae import create_autoencoder
+from models_vit import create_encoder
+from util.errors import InputError
+from util.masking import split_patches
+from util.optimisation import Precision, Schedule, Stepper, parameter_groups
+
+CLASSES = 4
+MASKED, THROWN = 0.45, 0.3  # SAM's shares in the paper
+
+
+def stepper_for(model: nn.Module, precision: Precision) -> Stepper:
+    """The project's own optimiser step."""
+    groups = parameter_groups(model, weight_decay=0.05) if hasattr(model, "blocks") else list(model.parameters())
+    optimizer = torch.optim.AdamW(groups, lr=1e-5, betas=(0.9, 0.95), fused=True)
+    return Stepper(model, optimizer, Schedule(1e-5, 1, 0), precision)
+
+
+def random_batch(model_input: int, patches: int, batch_size: int, device: torch.device) -> dict:
+    """Images, labels, patch weights and noise as a loader gives them, normalised and on the device."""
+    return {
+        "image": torch.randn(batch_size, 3, model_input, model_input, device=device),
+        "label": torch.randint(0, CLASSES, (batch_size,), device=device),
+        "weights": torch.rand(batch_size, patches, device=device),
+        "noise": torch.rand(batch_size, patches, device=device, dtype=torch.float64),
+    }
+
+
+def plain_attention(model: nn.Module) -> None:
+    """Make a model compute its softmax attention step by step, whatever kernel it would choose."""
+    for module in model.modules():
+        if hasattr(module, "record"):
+            module.record = True
+
+
+def pretraining(
+    name: str,
+    input_size: int,
+    batch_size: int,
+    device: torch.device,
+    amp: str,
+    masking: str = "sam",
+    plain: bool = False,
+    compiled: bool = False,
+) -> Callable[[], object]:
+    """A pre-training step of ours: forward, backward, optimiser; ``masking`` "sam" or "random" (75 %, none thrown)."""
+    model = create_autoencoder(f"msmae_{name}", img_size=input_size, num_classes=CLASSES).to(device)
+    if plain:
+        plain_attention(model)
+    if compiled:
+        model.compile()
+    precision = Precision(device, amp)
+    stepper = stepper_for(model, precision)
+    batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
+
+    def step():
+        if masking == "sam":
+            split = split_patches(batch["weights"], batch["noise"], MASKED, THROWN)
+        else:
+            split = split_patches(torch.ones_like(batch["weights"]), batch["noise"], 0.75)
+        with precision():
+            output = model(batch["image"], split, batch["label"])
+        stepper.backward(output.reconstruction + 0.1 * output.classification, last_of_window=True)
+
+    return step
+
+
+def huggingface_pretraining(input_size: int, batch_size: int, device: torch.device, amp: str) -> Callable[[], object]:
+    """A pre-training step of Hugging Face's ViTMAE (base, 75 % masked), under the same precision and optimiser."""
+    try:
+        from transformers import ViTMAEConfig, ViTMAEForPreTraining
+    except ImportError:
+        raise InputError("transformers is not installed: pip install -r benchmarks/requirements.txt") from None
+
+    model = ViTMAEForPreTraining(ViTMAEConfig(image_size=input_size)).to(device).train()
+    precision = Precision(device, amp)
+    stepper = stepper_for(model, precision)
+    images = random_batch(input_size, 1, batch_size, device)["image"]
+
+    def step():
+        with precision():
+            loss = model(pixel_values=images).loss
+        stepper.backward(loss, last_of_window=True)
+
+    return step
+
+
+def finetuning(
+    name: str, input_size: int, batch_size: int, device: torch.device, amp: str, masking: str, compiled: bool = False
+) -> Callable[[], object]:
+    """A fine-tuning step: ``masking`` "sam" (visible patches only), "none" (all patches) or "timm" (timm's own model)."""
+    if masking == "timm":
+        model = timm.create_model("vit_base_patch16_224", img_size=input_size, num_classes=CLASSES, drop_path_rate=0.1)
+    else:
+        model = create_encoder(name, img_size=input_size, num_classes=CLASSES, global_pool="avg", drop_path_rate=0.1)
+    model = model.to(device).train()
+    if compiled:
+        model.compile()
+    precision = Precision(device, amp)
+    stepper = stepper_for(model, precision)
+    batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
+
+    def step():
+        arguments = (batch["image"],)
+        if masking == "sam":
+            arguments += (split_patches(batch["weights"], batch["noise"], MASKED, THROWN).visible,)
+        with precision():
+            logits = model(*arguments)
+        loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=0.1)
+        stepper.backward(loss, last_of_window=True)
+
+    return step

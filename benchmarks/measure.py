@@ -1,0 +1,131 @@
+"""Measuring: several contenders in turn in one run, the machine they ran on, and the memory that each takes."""
+
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+SHORTEST_SAMPLE = 0.5  # seconds; shorter work is repeated within a sample
+
+
+class Timing(NamedTuple):
+    """Seconds that one call took: the median over the rounds and the quartiles beside it."""
+
+    median: float
+    low: float
+    high: float
+    rounds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rounds: list[float]) -> "Timing":
+        low, _, high = statistics.quantiles(rounds, n=4, method="inclusive") if len(rounds) > 1 else rounds * 3
+        return cls(statistics.median(rounds), low, high, tuple(rounds))
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def time_in_turn(contenders: dict[str, Callable[[], object]], device: torch.device, rounds: int) -> dict[str, Timing]:
+    """Time contenders in alternation, so that what else happens on the machine meets all of them alike.
+
+    Args:
+        contenders: what to call, by name.
+        rounds: number of samples of each, after two calls to warm up.
+    """
+    calls = {}
+    for name, call in contenders.items():
+        for _ in range(2):
+            wait(device)
+            start = time.perf_counter()
+            call()
+            wait(device)
+        calls[name] = max(1, round(SHORTEST_SAMPLE / (time.perf_counter() - start)))
+    samples = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            start = time.perf_counter()
+            for _ in range(calls[name]):
+                call()
+            wait(device)
+            samples[name].append((time.perf_counter() - start) / calls[name])
+    return {name: Timing.of(seconds) for name, seconds in samples.items()}
+
+
+def ratio(slow: Timing, fast: Timing) -> float:
+    """How many times faster ``fast`` is: the median over rounds, each round's two samples being neighbours in time."""
+    return statistics.median(a / b for a, b in zip(slow.rounds, fast.rounds, strict=True))
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, rounds: int) -> float:
+    """Floating-point operations per second of a large square matrix product: what the device can do at best."""
+    size = 8192 if device.type == "cuda" else 4096
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    timing = time_in_turn({"product": lambda: a @ b}, device, rounds)["product"]
+    return 2 * size**3 / timing.median
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    """What the figures depend on: processor, device, versions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "torchvision", "timm", "transformers")},
+    }
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _child(make: Callable, arguments: tuple, connection) -> None:
+    call = make(*arguments)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        call()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    connection.send((before, after))
+
+
+def peak_memory(make: Callable[..., Callable[[], object]], arguments: tuple, device: torch.device) -> int:
+    """Bytes that two calls of what ``make(*arguments)`` returns need at most, the model included.
+
+    On a GPU: the allocator's peak. On a CPU: the largest resident set of a process of its own, which includes the
+    libraries.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call = make(*arguments)
+        for _ in range(2):
+            call()
+        wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(make, arguments, sender))
+    process.start()
+    try:
+        _, after = receiver.recv()
+    finally:
+        process.join()
+    return after * 1024

@@ -1,0 +1,247 @@
+"""Measure how fast the project is, beside Hugging Face's ViTMAE and timm's ViT, in one run on the device at hand.
+
+Prints tables in Markdown with the project's targets beside them, and writes all figures to a JSON file."""
+
+import argparse
+import gc
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from benchmarks import contenders, flops, pipeline
+from benchmarks.measure import Timing, machine, peak_memory, product_rate, ratio, time_in_turn
+from models_vit import ENCODERS, create_encoder
+from util.errors import run_script
+from util.optimisation import Precision
+from util.run import choose_device, choose_precision
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+class Row(NamedTuple):
+    """One measured figure."""
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    spread: str = ""
+    target: str = ""
+
+
+def rates(part: str, timings: dict[str, Timing], images: int) -> Iterator[Row]:
+    """Images a second of each contender, with quartiles."""
+    for name, timing in timings.items():
+        spread = f"{images / timing.high:.3g} to {images / timing.low:.3g}"
+        yield Row(part, name, images / timing.median, "images/s", spread)
+
+
+def pretrain(options) -> Iterator[Row]:
+    """The pre-training step beside Hugging Face's, with random masking, and in fp32 with plain attention."""
+    name, size, batch, device, amp = shape(options)
+    steps = {"ours, SAM 0.45 / 0.3": contenders.pretraining(*shape(options))}
+    steps["ours, random 75 %"] = contenders.pretraining(*shape(options), masking="random")
+    if name == "vit_base_patch16":
+        steps["Hugging Face ViTMAE, 75 %"] = contenders.huggingface_pretraining(size, batch, device, amp)
+    steps["ours, SAM, fp32, plain attention"] = contenders.pretraining(name, size, batch, device, "fp32", plain=True)
+    if options.compile:
+        steps["ours, SAM, compiled"] = contenders.pretraining(*shape(options), compiled=True)
+    timings = time_in_turn(steps, device, options.rounds)
+    yield from rates("pre-training step", timings, batch)
+    ours = timings["ours, SAM 0.45 / 0.3"]
+    per_second = flops.pretraining_step_flops(name, size) * batch / ours.median
+    yield Row("pre-training step", "ours, SAM: arithmetic", per_second / 1e9, "GFLOP/s")
+    best = product_rate(device, DTYPES[amp], options.rounds)
+    yield Row("pre-training step", f"a large {amp} matrix product", best / 1e9, "GFLOP/s")
+    target = "at least 40 % (H200)" if device.type == "cuda" else ""
+    yield Row("pre-training step", "ours, SAM: share of that rate", 100 * per_second / best, "%", target=target)
+    if "Hugging Face ViTMAE, 75 %" in timings:
+        times = ratio(timings["Hugging Face ViTMAE, 75 %"], ours)
+        yield Row("pre-training step", "ours, SAM, against Hugging Face", times, "x", target="at least 2")
+    times = ratio(timings["ours, SAM, fp32, plain attention"], ours)
+    target = "at least 3" if device.type == "cpu" and amp != "fp32" else ""
+    yield Row("pre-training step", f"{amp} against fp32 with plain attention", times, "x", target=target)
+
+
+def memory(options) -> Iterator[Row]:
+    """The most memory that a pre-training step takes, model and optimiser included."""
+    _, size, batch, device, amp = shape(options)
+    ours = peak_memory(contenders.pretraining, shape(options), device)
+    yield Row("peak memory", "pre-training, ours, SAM", ours / 2**30, "GiB")
+    if options.model == "vit_base_patch16":
+        theirs = peak_memory(contenders.huggingface_pretraining, (size, batch, device, amp), device)
+        yield Row("peak memory", "pre-training, Hugging Face ViTMAE", theirs / 2**30, "GiB")
+        yield Row("peak memory", "ours against Hugging Face", ours / theirs, "x", target="below 1")
+    for masking, name in (("sam", "SAM"), ("none", "all patches")):
+        needed = peak_memory(contenders.finetuning, (*shape(options), masking), device)
+        yield Row("peak memory", f"fine-tuning, {name}", needed / 2**30, "GiB")
+
+
+def finetune(options) -> Iterator[Row]:
+    """The fine-tuning step on SAM's visible patches, on all patches, and of timm's own model."""
+    steps = {
+        "SAM": contenders.finetuning(*shape(options), "sam"),
+        "all patches": contenders.finetuning(*shape(options), "none"),
+    }
+    if options.model == "vit_base_patch16":
+        steps["timm's vit_base_patch16_224, all patches"] = contenders.finetuning(*shape(options), "timm")
+    if options.compile:
+        steps["SAM, compiled"] = contenders.finetuning(*shape(options), "sam", compiled=True)
+        steps["all patches, compiled"] = contenders.finetuning(*shape(options), "none", compiled=True)
+    timings = time_in_turn(steps, options.device, options.rounds)
+    yield from rates("fine-tuning step", timings, options.batch_size)
+    times = ratio(timings["all patches"], timings["SAM"])
+    yield Row("fine-tuning step", "SAM against all patches", times, "x", target="at least 3.5")
+    least = flops.finetuning_step_flops(options.model, options.input_size)
+    possible = least / flops.finetuning_step_flops(options.model, options.input_size, contenders.MASKED, contenders.THROWN)
+    yield Row("fine-tuning step", "SAM against all patches, by FLOPs", possible, "x")
+    if options.model == "vit_base_patch16":
+        times = ratio(timings["timm's vit_base_patch16_224, all patches"], timings["all patches"])
+        yield Row("fine-tuning step", "ours, all patches, against timm", times, "x")
+
+
+@torch.no_grad()
+def inference(options) -> Iterator[Row]:
+    """Maps against a plain forward pass; latency and throughput of inference."""
+    device, precision = options.device, Precision(options.device, options.amp)
+    model = create_encoder(options.model, img_size=options.input_size, num_classes=contenders.CLASSES).to(device).eval()
+    images = torch.randn(options.batch_size, 3, options.input_size, options.input_size, device=device)
+
+    def within(call, batch):
+        def run():
+            with precision():
+                return call(batch)
+
+        return run
+
+    calls = {"maps": within(model.attention_map, images), "plain forward pass": within(model.classify, images)}
+    timings = time_in_turn(calls, device, options.rounds)
+    yield from rates("maps and inference", timings, options.batch_size)
+    times = ratio(timings["plain forward pass"], timings["maps"])
+    yield Row("maps and inference", "maps against a plain forward pass", times, "x", target="at least 1")
+    for size in (1, 64):
+        timing = time_in_turn({"": within(model.classify, images[:1].expand(size, -1, -1, -1))}, device, options.rounds)[""]
+        spread = f"{1e3 * timing.low:.3g} to {1e3 * timing.high:.3g}"
+        yield Row("maps and inference", f"latency of a batch of {size}", 1e3 * timing.median, "ms", spread)
+
+
+def loading(options) -> Iterator[Row]:
+    """The input pipeline alone."""
+    patch_size = ENCODERS[options.model]["patch_size"]
+    with pipeline.jpeg_folder(1024, 256) as root:
+        for what, cache, policy in (
+            ("decoded images at hand", "ram", None),
+            ("decoding each time", "off", None),
+            ("decoded images at hand, RandAugment", "ram", "rand-m9-mstd0.5-inc1"),
+        ):
+            dataset = pipeline.training_images(root, cache, options.input_size, patch_size, policy)
+            timing = pipeline.loading_seconds(dataset, options.batch_size, options.num_workers, options.rounds)
+            spread = f"{1 / timing.high:.4g} to {1 / timing.low:.4g}"
+            yield Row("input pipeline", f"{what}, {options.num_workers} workers", 1 / timing.median, "images/s", spread)
+
+
+def epoch(options) -> Iterator[Row]:
+    """An epoch of pre-training from JPEG files against its steps alone."""
+    files, steps = pipeline.epoch_against_steps(*shape(options), options.num_workers, options.batches, options.rounds)
+    images = options.batches * options.batch_size
+    yield from rates("epoch from files", {"from JPEG files": files, "its steps alone": steps}, images)
+    yield Row("epoch from files", "files against steps", ratio(files, steps), "x", target="at most 1.10")
+
+
+def count(options) -> Iterator[Row]:
+    """FLOPs of the encoder, as the paper counts and as executed."""
+    for how, what in (("paper", "as the paper counts"), ("executed", "as executed")):
+        whole = flops.encoder_flops(options.model, options.input_size)[how]
+        part = flops.encoder_flops(options.model, options.input_size, contenders.MASKED, contenders.THROWN)[how]
+        yield Row("encoder, one image", f"all patches, {what}", whole / 2e9, "G multiply-adds")
+        yield Row("encoder, one image", f"SAM's visible patches, {what}", part / 2e9, "G multiply-adds")
+        yield Row("encoder, one image", f"saved, {what}", 100 * (1 - part / whole), "%")
+
+
+def growth(options) -> Iterator[Row]:
+    """How a step's cost grows with the model and with the resolution."""
+    batch, device, amp = min(16, options.batch_size), options.device, options.amp
+    models = [(name, 224) for name in GROWTH_MODELS]
+    resolutions = [(options.model, size) for size in GROWTH_SIZES if (options.model, size) not in models]
+    for name, size in models + resolutions:
+        steps = {
+            "pre-training, SAM": contenders.pretraining(name, size, batch, device, amp),
+            "fine-tuning, SAM": contenders.finetuning(name, size, batch, device, amp, "sam"),
+            "fine-tuning, all patches": contenders.finetuning(name, size, batch, device, amp, "none"),
+        }
+        timings = time_in_turn(steps, device, options.rounds)
+        named = {f"{step}, {name}, {size} px": timing for step, timing in timings.items()}
+        yield from rates(f"growth, batch {batch}", named, batch)
+        del steps
+        gc.collect()
+
+
+GROWTH_MODELS = ("vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16", "vit_large_patch16")
+GROWTH_SIZES = (112, 160, 224, 320, 448)
+PARTS = {
+    "flops": count,
+    "pretrain": pretrain,
+    "finetune": finetune,
+    "inference": inference,
+    "pipeline": loading,
+    "epoch": epoch,
+    "memory": memory,
+    "growth": growth,
+}
+
+
+def shape(options) -> tuple:
+    return options.model, options.input_size, options.batch_size, options.device, options.amp
+
+
+def table(rows: list[Row]) -> str:
+    """Rows of one part as a Markdown table."""
+    lines = [f"| {rows[0].part} | | quartiles | target |", "|---|---|---|---|"]
+    lines += [f"| {row.what} | {row.value:.4g} {row.unit} | {row.spread} | {row.target} |" for row in rows]
+    return "\n".join(lines)
+
+
+def get_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument("--model", choices=ENCODERS, default="vit_base_patch16", help="the encoder")
+    parser.add_argument("--input_size", type=int, default=224, help="side of the input in pixels")
+    parser.add_argument("--batch_size", type=int, default=64, help="images in a batch")
+    parser.add_argument("--batches", type=int, default=8, help="batches in the epoch from files")
+    parser.add_argument("--rounds", type=int, default=5, help="samples of each contender")
+    parser.add_argument("--num_workers", type=int, default=min(8, machine_cores()), help="loader workers")
+    parser.add_argument("--device", help="cuda, cuda:N or cpu (default: cuda where there is a GPU)")
+    parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="number format")
+    parser.add_argument("--compile", action="store_true", help="also measure steps compiled by torch.compile")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/throughput.json"), help="file for all figures")
+    return parser.parse_args()
+
+
+def machine_cores() -> int:
+    return torch.multiprocessing.cpu_count()
+
+
+def main() -> None:
+    options = get_options()
+    options.device = choose_device(options.device)
+    options.amp = choose_precision(options.amp, options.device)
+    torch.manual_seed(0)
+    about = machine(options.device)
+    settings = {name: str(value) if name in ("device", "output") else value for name, value in vars(options).items()}
+    print(", ".join(f"{name} {value}" for name, value in {**about, **settings}.items()), flush=True)
+    rows: list[Row] = []
+    for part in options.parts:
+        measured = list(PARTS[part](options))
+        print(f"\n{table(measured)}", flush=True)
+        rows += measured
+        gc.collect()
+        content = {"machine": about, "settings": settings, "rows": [row._asdict() for row in rows]}
+        options.output.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"\nwritten: {options.output}")
+
+
+if __name__ == "__main__":
+    run_script(main)

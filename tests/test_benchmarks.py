@@ -1,0 +1,53 @@
+"""The benchmarks: FLOPs as the paper counts them, and the command as a user runs it."""
+
+import json
+
+import pytest
+from conftest import ROOT, run_script
+
+from benchmarks.flops import count, encoder_flops, finetuning_step_flops
+from benchmarks.measure import Timing, ratio
+
+
+def test_flops_are_those_of_the_paper():
+    """The paper: 16.87 and 4.37 G multiply-adds (normalisation layers included, which are no matrix products), 74.08 %."""
+    whole, part = encoder_flops("vit_base_patch16"), encoder_flops("vit_base_patch16", 224, 0.45, 0.3)
+    assert whole["paper"] / 2e9 == pytest.approx(16.85, abs=0.005) and part["paper"] / 2e9 == pytest.approx(4.36, abs=0.005)
+    assert 100 * (1 - part["paper"] / whole["paper"]) == pytest.approx(74.08, abs=0.1)
+
+
+def test_flops_executed_count_attention_and_visible_patches_only():
+    """Against a count by hand: 12 blocks of width 768 on 50 and on 197 tokens, and a head of 4 classes."""
+    for ratios, tokens in (((0.45, 0.3), 50), ((0.0, 0.0), 197)):
+        linear = 12 * tokens * 12 * 768**2 + (tokens - 1) * 768**2 + 768 * 4
+        attention = 12 * 2 * tokens**2 * 768
+        assert encoder_flops("vit_base_patch16", 224, *ratios)["executed"] == 2 * (linear + attention)
+    whole, part = (encoder_flops("vit_base_patch16", 224, *ratios)["executed"] for ratios in ((0.0, 0.0), (0.45, 0.3)))
+    assert 100 * (1 - part / whole) == pytest.approx(75.39, abs=0.1)
+
+
+def test_a_training_step_is_three_forward_passes():
+    """But for the patch embedding, whose input needs no gradient."""
+    forward = encoder_flops("vit_tiny_patch16")["executed"]
+    embedding = 2 * 196 * 768 * 192
+    assert finetuning_step_flops("vit_tiny_patch16") == 3 * forward - embedding
+    assert count(lambda: None) == {"linear": 0, "attention": 0}
+
+
+def test_ratio_compares_neighbours_in_time():
+    slow, fast = Timing.of([2.0, 20.0, 4.0]), Timing.of([1.0, 10.0, 1.0])
+    assert ratio(slow, fast) == 2.0 and slow.median == 4.0 and slow.low == 3.0
+
+
+def test_the_command_prints_tables_and_writes_all_figures(tmp_path):
+    output = tmp_path / "figures.json"
+    parts = "flops pretrain finetune inference pipeline epoch memory"
+    command = f"benchmarks/throughput.py --parts {parts} --model vit_tiny_patch16 --input_size 32 --batch_size 4 --rounds 2"
+    result = run_script(
+        f"{command} --batches 2 --num_workers 1 --device cpu --output {output}", tmp_path, PYTHONPATH=str(ROOT)
+    )
+    content = json.loads(output.read_text())
+    assert content["machine"]["torch"] and content["settings"]["batch_size"] == 4
+    assert {row["part"] for row in content["rows"]} >= {"pre-training step", "fine-tuning step", "peak memory"}
+    for row in content["rows"]:
+        assert row["value"] > 0 and f"| {row['what']} | {row['value']:.4g} {row['unit']} |" in result.stdout
