@@ -76,9 +76,14 @@ class MaskedAutoencoder(VisionTransformer):
         tokens = self.decoder_blocks(tokens)[:, -masked.shape[1] :]
         return self.decoder_pred(self.decoder_norm(tokens))
 
+    def pixels(self, images: Tensor, masked: Tensor) -> Tensor:
+        """Pixels ``[B, M, p * p * 3]`` of the masked patches in the order that MAE's ``decoder_pred`` predicts them."""
+        patches = select(patchify(images, self.patch_size), masked)
+        return patches.unflatten(-1, (3, -1)).transpose(-1, -2).flatten(-2)
+
     def targets(self, images: Tensor, masked: Tensor) -> Tensor:
         """Pixels ``[B, M, p * p * 3]`` of the masked patches, as the loss wants them (``norm_pix_loss``)."""
-        target = select(patchify(images, self.patch_size), masked)
+        target = self.pixels(images, masked)
         if self.norm_pix_loss:
             target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
         return target
@@ -104,7 +109,7 @@ class MaskedAutoencoder(VisionTransformer):
         features = self.forward_features(images, split.visible)
         prediction = self.decode(features, split.visible, split.masked).float()
         if self.norm_pix_loss:
-            pixels = select(patchify(images, self.patch_size), split.masked)
+            pixels = self.pixels(images, split.masked)
             prediction = prediction * (pixels.var(-1, keepdim=True) + 1e-6).sqrt() + pixels.mean(-1, keepdim=True)
         return prediction
 

@@ -75,11 +75,11 @@ class Block(vision_transformer.Block):
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cut ``[B, C, H, W]`` into patches ``[B, L, p * p * C]``: rows first, and MAE's order of pixels inside a patch."""
+    """Cut ``[B, C, H, W]`` into patches ``[B, L, C * p * p]``, rows first; inside a patch the order is a convolution's."""
     batch, channels, height, width = images.shape
     p = patch_size
     patches = images.reshape(batch, channels, height // p, p, width // p, p)
-    return patches.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, p * p * channels)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * p * p)
 
 
 def select(tokens: Tensor, index: Tensor) -> Tensor:
@@ -162,8 +162,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             patches = select(patches, visible)
             position = F.embedding(visible, position[0])
         projection = self.patch_embed.proj  # a convolution whose stride is its kernel is a matrix on patches
-        matrix = projection.weight.permute(0, 2, 3, 1).flatten(1)
-        tokens = F.linear(patches, matrix, projection.bias) + position
+        tokens = F.linear(patches, projection.weight.flatten(1), projection.bias) + position
         class_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
         return torch.cat([class_token.to(tokens.dtype), tokens], dim=1)
 

@@ -17,6 +17,7 @@ from models_vit import ENCODERS, create_encoder
 from util.errors import run_script
 from util.optimisation import Precision
 from util.run import choose_device, choose_precision
+from util.whole_set import attention_maps
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -105,27 +106,35 @@ def finetune(options) -> Iterator[Row]:
 
 @torch.no_grad()
 def inference(options) -> Iterator[Row]:
-    """Maps against a plain forward pass; latency and throughput of inference."""
+    """The refresh of a set's maps against plain forward passes; latency and throughput of inference."""
     device, precision = options.device, Precision(options.device, options.amp)
     model = create_encoder(options.model, img_size=options.input_size, num_classes=contenders.CLASSES).to(device).eval()
-    images = torch.randn(options.batch_size, 3, options.input_size, options.input_size, device=device)
+    batch = torch.randn(options.batch_size, 3, options.input_size, options.input_size, device=device)
 
-    def within(call, batch):
-        def run():
-            with precision():
-                return call(batch)
+    def forward(images):
+        with precision():
+            return model.classify(images)
 
-        return run
+    def forward_all():
+        return [forward(batch) for _ in range(options.batches)]
 
-    calls = {"maps": within(model.attention_map, images), "plain forward pass": within(model.classify, images)}
-    timings = time_in_turn(calls, device, options.rounds)
-    yield from rates("maps and inference", timings, options.batch_size)
-    times = ratio(timings["plain forward pass"], timings["maps"])
-    yield Row("maps and inference", "maps against a plain forward pass", times, "x", target="at least 1")
+    count = options.batches * options.batch_size
+    with pipeline.jpeg_folder(count, 256) as root:
+        images = pipeline.training_images(root, "auto", options.input_size, model.patch_size).images
+        calls = {
+            f"maps of a set of {count} images": lambda: attention_maps(model, images, options, precision),
+            "plain forward passes, batches at hand": forward_all,
+        }
+        timings = time_in_turn(calls, device, options.rounds)
+    yield from rates("maps and inference", timings, count)
+    maps, plain = timings.values()
+    yield Row("maps and inference", "maps against plain forward passes", ratio(plain, maps), "x", target="at least 1")
     for size in (1, 64):
-        timing = time_in_turn({"": within(model.classify, images[:1].expand(size, -1, -1, -1))}, device, options.rounds)[""]
+        images = batch[:1].expand(size, -1, -1, -1).contiguous()
+        timing = time_in_turn({"": lambda images=images: forward(images)}, device, options.rounds)[""]
         spread = f"{1e3 * timing.low:.3g} to {1e3 * timing.high:.3g}"
-        yield Row("maps and inference", f"latency of a batch of {size}", 1e3 * timing.median, "ms", spread)
+        yield Row("maps and inference", f"inference, batch of {size}: latency", 1e3 * timing.median, "ms", spread)
+        yield Row("maps and inference", f"inference, batch of {size}: throughput", size / timing.median, "images/s")
 
 
 def loading(options) -> Iterator[Row]:

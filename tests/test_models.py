@@ -107,7 +107,15 @@ def test_patchify_order():
     images = torch.randn(2, 3, 12, 8)
     patches = patchify(images, 4)
     assert patches.shape == (2, 6, 48)
-    torch.testing.assert_close(patches[1, 3].reshape(4, 4, 3), images[1, :, 4:8, 4:8].permute(1, 2, 0))
+    torch.testing.assert_close(patches[1, 3].reshape(3, 4, 4), images[1, :, 4:8, 4:8])
+
+
+def test_pixels_of_masked_patches_are_in_the_order_of_mae():
+    images, split, _ = example()
+    pixels = tiny().pixels(images, split.masked)
+    row, column = divmod(int(split.masked[1, 2]), 4)
+    expected = images[1, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].permute(1, 2, 0)
+    torch.testing.assert_close(pixels[1, 2].reshape(8, 8, 3), expected)
 
 
 def test_embedding_of_visible_patches_is_the_convolution_at_their_places():

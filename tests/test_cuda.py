@@ -1,0 +1,48 @@
+"""On a GPU: the device is never waited for within a step, and results agree with the CPU's. Skipped without one."""
+
+import pytest
+import torch
+from conftest import TINY_PRETRAIN
+
+from models_msmae import create_autoencoder
+from util import checkpoint
+from util.log import Averages
+from util.masking import split_patches, weight_shares
+from util.optimisation import Precision, Schedule, Stepper, parameter_groups
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def test_a_step_does_not_wait_for_the_device():
+    device = torch.device("cuda")
+    model = create_autoencoder("msmae_vit_tiny_patch16", patch_size=8, img_size=32, num_classes=3).to(device)
+    precision = Precision(device, "bf16")
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=1e-4, fused=True)
+    stepper, averages = Stepper(model, optimizer, Schedule(1e-4, 1, 0), precision), Averages()
+    images, labels = torch.randn(4, 3, 32, 32, device=device), torch.arange(4, device=device) % 3
+    weights, noise = torch.rand(2, 4, 16, dtype=torch.float64, device=device)
+
+    def step():
+        split = split_patches(weights.float(), noise, 0.45, 0.3)
+        with precision():
+            output = model(images, split, labels)
+        stepper.backward(output.reconstruction + output.classification, last_of_window=True)
+        averages.add(loss=output.reconstruction, **weight_shares(weights.float(), split))
+
+    step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert averages.finite()
+
+
+def test_gpu_and_cpu_agree(call, phantoms, tmp_path):
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 2 --warmup_epochs 0 --sam_epoch 1 --lr 1e-4 --amp fp32"
+    for device in ("cpu", "cuda"):
+        options = command.replace("--device cpu", f"--device {device}")
+        assert call(f"{options} --data_path {phantoms} --output_dir {tmp_path / device}")[0] == 0
+    one, two = (checkpoint.load(tmp_path / device / "checkpoint-last.pth") for device in ("cpu", "cuda"))
+    for name in one["model"]:
+        torch.testing.assert_close(one["model"][name], two["model"][name], atol=2e-4, rtol=1e-3)
