@@ -1,4 +1,5 @@
-# make demo: see MSMAE work on made-up images.   make test: lint and test.   make bench: measure the speed.
+# make demo: see MSMAE work on made-up images.   make test: lint and test.
+# make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
 # Each sets itself up in .venv first.
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
 SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo test bench clean
+.PHONY: demo test stress bench clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -23,6 +24,9 @@ demo: $(VENV)/ready
 test: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+stress: $(VENV)/ready-to-test
+	PYTHONPATH=.:tests $(BIN)/python -m stress
 
 bench: $(VENV)/ready-to-bench
 	$(BIN)/python -m benchmarks.throughput

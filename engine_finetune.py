@@ -6,19 +6,18 @@ import torch
 import torch.nn.functional as F
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
-from torch import nn
-from torch.utils.data import DataLoader
 
 from util import distributed
 from util.augment import mix_batch
 from util.localisation import measure
-from util.log import Averages, RunLog
+from util.log import Averages
 from util.loop import training_steps
 from util.masking import split_patches, weight_shares
 from util.metrics import figures_of_merit
-from util.optimisation import Stepper
 from util.run import Run
 from util.whole_set import attention_maps, class_probabilities
+
+LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # figures of merit of every epoch
 
 
 def make_mixup(args, num_classes: int) -> Mixup | None:
@@ -45,24 +44,18 @@ def make_erasing(args, device: torch.device) -> RandomErasing | None:
 
 
 def train_one_epoch(
-    model: nn.Module,
-    loader: DataLoader,
-    stepper: Stepper,
-    log: RunLog,
-    args,
-    epoch: int,
-    mixup: Mixup | None = None,
-    erasing: RandomErasing | None = None,
+    run: Run, epoch: int, mixup: Mixup | None = None, erasing: RandomErasing | None = None
 ) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
-    ``args.masking`` says what hides patches: "attention" (SAM by the images' maps), "random" (as many, at random) or
+    ``run.args.masking`` says what hides patches: "attention" (SAM by the images' maps), "random" (as many, at random) or
     "none". The encoder computes the visible ones only.
     """
-    model.train()
+    args, stepper = run.args, run.stepper
+    run.trained.train()
     averages = Averages()
     start, images = time.monotonic(), 0
-    for batch, last_of_window in training_steps(loader, stepper, averages, log, args, epoch):
+    for batch, last_of_window in training_steps(run, averages, epoch):
         pixels, weights, targets = batch["image"], batch["weights"], batch["label"]
         if erasing:
             pixels = erasing(pixels)
@@ -76,13 +69,13 @@ def train_one_epoch(
             if args.masking == "attention":
                 measured = weight_shares(weights, split)
         with stepper.precision():
-            logits = model(pixels, visible)
+            logits = run.trained(pixels, visible)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.0 if mixup else args.smoothing)
         stepper.backward(loss, last_of_window)
         top1 = (logits.argmax(-1) == batch["label"]).float().mean()
         averages.add(loss=loss, train_top1=top1, **measured)
         images += len(pixels) * distributed.world_size()
-    return {**averages.means(), "images_per_second": images / (time.monotonic() - start)}
+    return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
 
 
 def evaluate(run: Run, localise: bool) -> tuple[dict, torch.Tensor]:

@@ -4,41 +4,38 @@ import time
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from util import distributed
 from util.augment import denormalize, normalize
 from util.data import resize_whole
 from util.localisation import measure
-from util.log import Averages, RunLog
+from util.log import Averages
 from util.loop import training_steps
 from util.masking import Split, split_patches, weight_shares
-from util.optimisation import Stepper
 from util.pictures import sheet
 from util.run import Run
 from util.whole_set import attention_maps, class_probabilities
 
 
-def train_one_epoch(
-    model: nn.Module, loader: DataLoader, stepper: Stepper, log: RunLog, args, epoch: int, use_sam: bool
-) -> dict[str, float]:
+def train_one_epoch(run: Run, epoch: int, use_sam: bool) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
     With ``use_sam``, the images' maps choose what is masked and thrown; without, ``random_mask_ratio`` of the patches are
     masked at random and none is thrown.
     """
-    model.train()
+    args, stepper = run.args, run.stepper
+    run.trained.train()
     averages = Averages()
     start, images = time.monotonic(), 0
-    for batch, last_of_window in training_steps(loader, stepper, averages, log, args, epoch):
+    for batch, last_of_window in training_steps(run, averages, epoch):
         weights, labels = batch["weights"], batch["label"]
         if use_sam:
             split = split_patches(weights, batch["noise"], args.mask_ratio, args.throw_ratio)
         else:
             split = split_patches(torch.ones_like(weights), batch["noise"], args.random_mask_ratio)
         with stepper.precision():
-            output = model(batch["image"], split, labels)
+            output = run.trained(batch["image"], split, labels)
         loss = output.reconstruction + args.class_weight * output.classification
         stepper.backward(loss, last_of_window)
         averages.add(
@@ -49,7 +46,7 @@ def train_one_epoch(
             **(weight_shares(weights, split) if use_sam else {}),
         )
         images += len(labels) * distributed.world_size()
-    return {**averages.means(), "images_per_second": images / (time.monotonic() - start)}
+    return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
 
 
 def look(run: Run, epoch: int) -> dict[str, float]:

@@ -51,6 +51,9 @@ def get_args() -> argparse.Namespace:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
     if args.aa:
         PolicyAugment.check(args.aa)
+    if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
+        low, high = args.cutmix_minmax
+        raise InputError(f"--cutmix_minmax {low:g} {high:g}: the smaller share comes first")
     if (args.mixup or args.cutmix or args.cutmix_minmax) and args.batch_size % 2:
         raise InputError(f"--mixup and --cutmix pair the images of a batch: --batch_size {args.batch_size} must be even")
     return args
@@ -156,26 +159,27 @@ def main() -> None:
     run.prepare(model, groups, (0.9, 0.999), augment)
 
     mixup, erasing = engine.make_mixup(args, len(run.classes)), engine.make_erasing(args, run.device)
-    for epoch in run.epochs():
-        if args.masking == "attention" and run.map_entropy is None:
-            run.refresh_maps()
-        values = engine.train_one_epoch(run.trained, run.loader, run.stepper, run.log, args, epoch, mixup, erasing)
-        if args.masking == "attention":
-            values["map_entropy"] = run.map_entropy
-            if run.maps_due_after(epoch, first=0):
+    with run.saving_when_stopped():
+        for epoch in run.epochs():
+            if args.masking == "attention" and run.map_entropy is None:
                 run.refresh_maps()
-        results, _ = engine.evaluate(run, localise=False)
-        values |= {f"val_{name}": results[name] for name in ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")}
-        is_best = values["val_top1"] > run.best.get("val_top1", -1.0)
-        if is_best:
-            run.best = {"epoch": epoch, "val_top1": values["val_top1"]}
-        run.end_epoch(epoch, values, is_best)
-        if epoch + 1 == args.epochs:
-            say(f"last epoch {epoch}: top-1 {100 * values['val_top1']:.2f} % (checkpoint-last.pth)")
-            say(
-                f"best epoch {run.best['epoch']}: top-1 {100 * run.best['val_top1']:.2f} %, chosen on val/ itself "
-                "(checkpoint-best.pth)"
-            )
+            values = engine.train_one_epoch(run, epoch, mixup, erasing)
+            if args.masking == "attention":
+                values["map_entropy"] = run.map_entropy
+            results, _ = engine.evaluate(run, localise=False)
+            values |= {f"val_{name}": results[name] for name in engine.LOGGED}
+            if args.masking == "attention" and run.maps_due_after(epoch, first=0):
+                run.refresh_maps()
+            is_best = values["val_top1"] > run.best.get("val_top1", -1.0)
+            if is_best:
+                run.best = {"epoch": epoch, "val_top1": values["val_top1"]}
+            run.end_epoch(epoch, values, is_best)
+            if epoch + 1 == args.epochs:
+                say(f"last epoch {epoch}: top-1 {100 * values['val_top1']:.2f} % (checkpoint-last.pth)")
+                say(
+                    f"best epoch {run.best['epoch']}: top-1 {100 * run.best['val_top1']:.2f} %, chosen on val/ itself "
+                    "(checkpoint-best.pth)"
+                )
     run.close()
 
 

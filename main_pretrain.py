@@ -15,7 +15,7 @@ from util.run import Run
 from util.seeds import seed_everything
 
 
-def get_args() -> argparse.Namespace:
+def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = options.Parser(__doc__)
     options.add_data_options(parser)
     model = options.add_model_options(parser, list(AUTOENCODERS), default="msmae_vit_base_patch16", input_size=224)
@@ -32,7 +32,7 @@ def get_args() -> argparse.Namespace:
         "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
     )
     options.add_running_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
     patches = options.check_grid(args)
@@ -41,8 +41,8 @@ def get_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = get_args()
+def prepare(args: argparse.Namespace) -> Run:
+    """All that comes before the first epoch."""
     run = Run(args, "pretrain")
     run.open()
     seed_everything(args.seed, "weights")
@@ -55,23 +55,29 @@ def main() -> None:
     ).to(run.device)
     augment = Augment(args.input_size, args.patch_size, args.crop_scale)
     run.prepare(model, parameter_groups(model, args.weight_decay), (0.9, 0.95), augment)
+    return run
 
+
+def main() -> None:
+    args = get_args()
+    run = prepare(args)
     sam_epoch = args.sam_epoch if args.masking == "attention" else args.epochs
     if args.masking == "attention" and sam_epoch >= args.epochs:
         say(f"note: SAM never starts, --sam_epoch {sam_epoch} is not below --epochs {args.epochs}")
-    for epoch in run.epochs():
-        use_sam = epoch >= sam_epoch
-        if use_sam and run.map_entropy is None:
-            run.refresh_maps()
-        values = engine.train_one_epoch(run.trained, run.loader, run.stepper, run.log, args, epoch, use_sam)
-        if use_sam:
-            values["map_entropy"] = run.map_entropy
-        refresh = run.maps_due_after(epoch, sam_epoch)
-        if refresh:
-            run.refresh_maps()
-        if refresh or epoch + 1 == args.epochs:
-            values |= engine.look(run, epoch)
-        run.end_epoch(epoch, values)
+    with run.saving_when_stopped():
+        for epoch in run.epochs():
+            use_sam = epoch >= sam_epoch
+            if use_sam and run.map_entropy is None:
+                run.refresh_maps()
+            values = engine.train_one_epoch(run, epoch, use_sam)
+            if use_sam:
+                values["map_entropy"] = run.map_entropy
+            refresh = run.maps_due_after(epoch, sam_epoch)
+            if refresh or epoch + 1 == args.epochs:
+                values |= engine.look(run, epoch)
+            if refresh:
+                run.refresh_maps()
+            run.end_epoch(epoch, values)
     run.close()
 
 

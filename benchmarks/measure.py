@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import torch
 
-SHORTEST_SAMPLE = 0.5  # seconds; shorter work is repeated within a sample
-
 
 class Timing(NamedTuple):
     """Seconds that one call took: the median over the rounds and the quartiles beside it."""
@@ -36,12 +34,15 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_in_turn(contenders: dict[str, Callable[[], object]], device: torch.device, rounds: int) -> dict[str, Timing]:
+def time_in_turn(
+    contenders: dict[str, Callable[[], object]], device: torch.device, rounds: int, shortest: float = 0.5
+) -> dict[str, Timing]:
     """Time contenders in alternation, so that what else happens on the machine meets all of them alike.
 
     Args:
         contenders: what to call, by name.
         rounds: number of samples of each, after two calls to warm up.
+        shortest: seconds that a sample takes at least; shorter work is repeated within it.
     """
     calls = {}
     for name, call in contenders.items():
@@ -50,7 +51,7 @@ def time_in_turn(contenders: dict[str, Callable[[], object]], device: torch.devi
             start = time.perf_counter()
             call()
             wait(device)
-        calls[name] = max(1, round(SHORTEST_SAMPLE / (time.perf_counter() - start)))
+        calls[name] = max(1, round(shortest / (time.perf_counter() - start)))
     samples = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
@@ -67,11 +68,11 @@ def ratio(slow: Timing, fast: Timing) -> float:
     return statistics.median(a / b for a, b in zip(slow.rounds, fast.rounds, strict=True))
 
 
-def product_rate(device: torch.device, dtype: torch.dtype, rounds: int) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype, rounds: int, shortest: float) -> float:
     """Floating-point operations per second of a large square matrix product: what the device can do at best."""
     size = 8192 if device.type == "cuda" else 4096
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    timing = time_in_turn({"product": lambda: a @ b}, device, rounds)["product"]
+    timing = time_in_turn({"product": lambda: a @ b}, device, rounds, shortest)["product"]
     return 2 * size**3 / timing.median
 
 

@@ -50,12 +50,12 @@ def pretrain(options) -> Iterator[Row]:
     steps["ours, SAM, fp32, plain attention"] = contenders.pretraining(name, size, batch, device, "fp32", plain=True)
     if options.compile:
         steps["ours, SAM, compiled"] = contenders.pretraining(*shape(options), compiled=True)
-    timings = time_in_turn(steps, device, options.rounds)
+    timings = time_in_turn(steps, device, options.rounds, options.shortest)
     yield from rates("pre-training step", timings, batch)
     ours = timings["ours, SAM 0.45 / 0.3"]
     per_second = flops.pretraining_step_flops(name, size) * batch / ours.median
     yield Row("pre-training step", "ours, SAM: arithmetic", per_second / 1e9, "GFLOP/s")
-    best = product_rate(device, DTYPES[amp], options.rounds)
+    best = product_rate(device, DTYPES[amp], options.rounds, options.shortest)
     yield Row("pre-training step", f"a large {amp} matrix product", best / 1e9, "GFLOP/s")
     target = "at least 40 % (H200)" if device.type == "cuda" else ""
     yield Row("pre-training step", "ours, SAM: share of that rate", 100 * per_second / best, "%", target=target)
@@ -92,7 +92,7 @@ def finetune(options) -> Iterator[Row]:
     if options.compile:
         steps["SAM, compiled"] = contenders.finetuning(*shape(options), "sam", compiled=True)
         steps["all patches, compiled"] = contenders.finetuning(*shape(options), "none", compiled=True)
-    timings = time_in_turn(steps, options.device, options.rounds)
+    timings = time_in_turn(steps, options.device, options.rounds, options.shortest)
     yield from rates("fine-tuning step", timings, options.batch_size)
     times = ratio(timings["all patches"], timings["SAM"])
     yield Row("fine-tuning step", "SAM against all patches", times, "x", target="at least 3.5")
@@ -125,13 +125,13 @@ def inference(options) -> Iterator[Row]:
             f"maps of a set of {count} images": lambda: attention_maps(model, images, options, precision),
             "plain forward passes, batches at hand": forward_all,
         }
-        timings = time_in_turn(calls, device, options.rounds)
+        timings = time_in_turn(calls, device, options.rounds, options.shortest)
     yield from rates("maps and inference", timings, count)
     maps, plain = timings.values()
     yield Row("maps and inference", "maps against plain forward passes", ratio(plain, maps), "x", target="at least 1")
     for size in (1, 64):
         images = batch[:1].expand(size, -1, -1, -1).contiguous()
-        timing = time_in_turn({"": lambda images=images: forward(images)}, device, options.rounds)[""]
+        timing = time_in_turn({"": lambda images=images: forward(images)}, device, options.rounds, options.shortest)[""]
         spread = f"{1e3 * timing.low:.3g} to {1e3 * timing.high:.3g}"
         yield Row("maps and inference", f"inference, batch of {size}: latency", 1e3 * timing.median, "ms", spread)
         yield Row("maps and inference", f"inference, batch of {size}: throughput", size / timing.median, "images/s")
@@ -140,7 +140,7 @@ def inference(options) -> Iterator[Row]:
 def loading(options) -> Iterator[Row]:
     """The input pipeline alone."""
     patch_size = ENCODERS[options.model]["patch_size"]
-    with pipeline.jpeg_folder(1024, 256) as root:
+    with pipeline.jpeg_folder(options.batches * options.batch_size, 256) as root:
         for what, cache, policy in (
             ("decoded images at hand", "ram", None),
             ("decoding each time", "off", None),
@@ -181,7 +181,7 @@ def growth(options) -> Iterator[Row]:
             "fine-tuning, SAM": contenders.finetuning(name, size, batch, device, amp, "sam"),
             "fine-tuning, all patches": contenders.finetuning(name, size, batch, device, amp, "none"),
         }
-        timings = time_in_turn(steps, device, options.rounds)
+        timings = time_in_turn(steps, device, options.rounds, options.shortest)
         named = {f"{step}, {name}, {size} px": timing for step, timing in timings.items()}
         yield from rates(f"growth, batch {batch}", named, batch)
         del steps
@@ -221,6 +221,7 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=64, help="images in a batch")
     parser.add_argument("--batches", type=int, default=8, help="batches in the epoch from files")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each contender")
+    parser.add_argument("--shortest", type=float, default=0.5, help="seconds of a sample at least")
     parser.add_argument("--num_workers", type=int, default=min(8, machine_cores()), help="loader workers")
     parser.add_argument("--device", help="cuda, cuda:N or cpu (default: cuda where there is a GPU)")
     parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="number format")

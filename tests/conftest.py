@@ -14,6 +14,12 @@ PRETRAIN_SCHEDULE = "--epochs 4 --warmup_epochs 1 --sam_epoch 2 --loc_interval 1
 FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Tests leave the user's cache folder alone."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory) -> Path:
     """24 training and 12 validation phantoms of 32 px in four classes, with lesion masks."""

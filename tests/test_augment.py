@@ -98,6 +98,21 @@ def test_policy_does_not_recolour_the_map():
     torch.testing.assert_close(moved_map, _pixels(grid_map, image))
 
 
+@pytest.mark.parametrize("name", sorted({op.name for op in PolicyAugment("rand-m9-mstd0.5-inc1", 64).on_image.ops}))
+def test_every_operation_works_at_every_magnitude(name):
+    """timm's magnitudes reach values that current Pillow refuses."""
+    for config in ("rand-m9-mstd0.5-inc1-n1", "rand-m9-mstd0.5-n1"):
+        policy = PolicyAugment(config, 64)
+        ops = [op for op in policy.on_image.ops if op.name.replace("Increasing", "") == name.replace("Increasing", "")]
+        for op in ops:
+            op.prob, op.magnitude_std = 1.0, 9  # clipped at the largest, often
+        policy.on_image.ops = ops
+        for seed in range(30):
+            seed_everything(seed)
+            image, _ = policy(torch.full((3, 64, 64), 99, dtype=torch.uint8), torch.ones(64, 64))
+            assert image.shape == (3, 64, 64)
+
+
 def test_unknown_policy_is_named():
     with pytest.raises(InputError, match="--aa nonsense"):
         PolicyAugment.check("nonsense")

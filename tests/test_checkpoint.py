@@ -1,10 +1,12 @@
 """Checkpoints: whole or not at all, and never executed."""
 
 import os
-import pickle
 
 import pytest
 import torch
+from conftest import TINY_FINETUNE
+from safetensors.torch import save_file
+from stress import hostile_checkpoints
 
 from util import checkpoint
 from util.errors import InputError
@@ -55,23 +57,37 @@ def test_no_checkpoint_at_all(tmp_path):
     assert checkpoint.newest(tmp_path) is None
 
 
-class Payload:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+def test_pickles_that_would_run_code_are_refused(tmp_path):
     trace = tmp_path / "it-ran"
-    for name, write in (("torch.pth", torch.save), ("plain.pth", lambda x, p: p.write_bytes(pickle.dumps(x)))):
-        write({"model": {"w": torch.zeros(1)}, "args": Payload(trace)}, tmp_path / name)
-        with pytest.raises(InputError, match=name):
-            checkpoint.load(tmp_path / name)
+    for path in hostile_checkpoints(tmp_path, trace):
+        with pytest.raises(InputError, match=path.name):
+            checkpoint.load(path)
     assert not trace.exists()
-    torch.load(tmp_path / "torch.pth", weights_only=False)  # the payload is a real one
+    torch.load(tmp_path / "in-args.pth", weights_only=False)  # the payload is a real one
     assert trace.exists()
+
+
+def test_a_hostile_checkpoint_is_refused_by_the_scripts(call, phantoms, tmp_path):
+    trace = tmp_path / "it-ran"
+    hostile = hostile_checkpoints(tmp_path, trace)[0]
+    for option in ("--finetune", "--eval --resume", "--resume"):
+        command = f"main_finetune.py {TINY_FINETUNE} --data_path {phantoms} --output_dir {tmp_path / 'out'}"
+        status, _, err = call(f"{command} {option} {hostile}")
+        assert status == 2 and hostile.name in err and len(err.splitlines()) == 1
+    assert not trace.exists()
+
+
+def test_safetensors_load(call, phantoms, pretrained, tmp_path):
+    parameters = checkpoint.load(pretrained / "checkpoint-last.pth")["model"]
+    save_file(parameters, tmp_path / "encoder.safetensors")
+    loaded = checkpoint.load(tmp_path / "encoder.safetensors")["model"]
+    assert all(torch.equal(loaded[name], parameters[name]) for name in parameters)
+    command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --epochs 1 --data_path {phantoms}"
+    status, out, err = call(f"{command} --output_dir {tmp_path / 'out'} --finetune {tmp_path / 'encoder.safetensors'}")
+    assert status == 0 and "tensors loaded" in out, err
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"broken\.safetensors"):
+        checkpoint.load(tmp_path / "broken.safetensors")
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path):

@@ -79,11 +79,35 @@ PRETRAIN_ERRORS = [
     ("--amp int8", ["--amp"]),
     ("--lesion_masks nowhere", ["--lesion_masks nowhere"]),
     ("--lern_rate 1", ["--lern_rate"]),
+    ("--save_every 0", ["--save_every", "'0'", "500steps"]),
+    ("--save_every 5minutes", ["--save_every", "5minutes"]),
+    ("--keep 0", ["--keep"]),
+    ("--on_bad_image ignore", ["--on_bad_image", "skip"]),
+    ("--cache disk", ["--cache", "ram"]),
+    ("--num_workers -1", ["--num_workers"]),
+    ("--loc_interval 0", ["--loc_interval"]),
+    ("--sam_epoch -1", ["--sam_epoch"]),
+    ("--sam_epoch 1.5", ["--sam_epoch", "whole number"]),
+    ("--print_freq 0", ["--print_freq"]),
+    ("--seed -1", ["--seed"]),
+    ("--class_weight -1", ["--class_weight"]),
+    ("--weight_decay -0.1", ["--weight_decay"]),
+    ("--clip_grad 0", ["--clip_grad"]),
+    ("--patch_size 0", ["--patch_size"]),
+    ("--patch_size 5", ["--patch_size"]),
+    ("--warmup_epochs -1", ["--warmup_epochs"]),
+    ("--min_lr small", ["--min_lr"]),
+    ("--crop_scale 0.5", ["--crop_scale", "2"]),
+    ("--crop_scale 0 1", ["--crop_scale"]),
+    ("--device cuda:99", ["--device cuda:99"]),
+    ("--log_dir {file}", ["--log_dir"]),
 ]
 
 
 @pytest.mark.parametrize(("options", "words"), PRETRAIN_ERRORS)
 def test_wrong_options_of_pretraining(options, words, call, phantoms, tmp_path):
+    (tmp_path / "file").write_text("")
+    options = options.format(file=tmp_path / "file")
     expect_one_line(
         call(f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path} {options}"), words
     )
@@ -109,6 +133,16 @@ FINETUNE_ERRORS = [
     ("--drop_path 1", ["--drop_path"]),
     ("--layer_decay 0", ["--layer_decay"]),
     ("--cls_token --global_pool", ["--global_pool", "--cls_token"]),
+    ("--mixup -1", ["--mixup"]),
+    ("--cutmix_minmax 0.5", ["--cutmix_minmax"]),
+    ("--cutmix_minmax 0.8 0.2", ["--cutmix_minmax 0.8 0.2", "first"]),
+    ("--smoothing 1", ["--smoothing"]),
+    ("--reprob 2", ["--reprob"]),
+    ("--remode black", ["--remode"]),
+    ("--recount 0", ["--recount"]),
+    ("--mixup_mode row", ["--mixup_mode"]),
+    ("--mixup_prob 1.5", ["--mixup_prob"]),
+    ("--color_jitter -0.1", ["--color_jitter"]),
 ]
 
 

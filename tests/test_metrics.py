@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from util.data import Images, open_folders
+from util.data import open_folders
 from util.errors import InputError
+from util.images import Images
 from util.localisation import find_masks, localisation, measure
 from util.metrics import figures_of_merit, table
 

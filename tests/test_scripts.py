@@ -291,13 +291,6 @@ def test_compile(phantoms, tmp_path):
     )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(call, phantoms, tmp_path):
-    command = f"main_pretrain.py {TINY_PRETRAIN} --lr 1e30 --warmup_epochs 0 --data_path {phantoms} --output_dir {tmp_path}"
-    status, _, err = call(command)
-    assert status == 1 and "not finite in epoch 0, step" in err and len(err.splitlines()) == 1
-    assert not list(tmp_path.glob("checkpoint*"))
-
-
 @pytest.mark.parametrize("script", ["main_pretrain.py", "main_finetune.py"])
 def test_help_states_defaults(script, tmp_path):
     text = run_script(f"{script} --help", tmp_path).stdout

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup
 from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 from torch import Tensor
@@ -39,6 +39,16 @@ def denormalize(images: Tensor) -> Tensor:
     return (images.float() * std + mean).clamp(0, 1)
 
 
+def _operations(transform) -> list:
+    """The operations of timm's RandAugment or AutoAugment."""
+    return getattr(transform, "ops", None) or [op for sub_policy in transform.policy for op in sub_policy]
+
+
+def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
+    """timm draws 0 to 8 bits to keep; current Pillow refuses 0, which would leave a black image."""
+    return ImageOps.posterize(image, max(bits, 1))
+
+
 class PolicyAugment:
     """timm's AutoAugment or RandAugment by its configuration string, applied to an image and its map with one draw.
 
@@ -52,10 +62,12 @@ class PolicyAugment:
             build(config, {"translate_const": int(size * 0.45), "img_mean": fill})
             for fill in (tuple(round(255 * mean) for mean in IMAGENET_DEFAULT_MEAN), 0)
         )
-        ops = getattr(self.on_map, "ops", None) or [op for sub_policy in self.on_map.policy for op in sub_policy]
-        for op in ops:
+        for op in _operations(self.on_map):
             if op.name not in GEOMETRIC_OPERATIONS:
                 op.aug_fn = lambda image, *_, **__: image
+        for op in _operations(self.on_image):
+            if op.name.startswith("Posterize"):
+                op.aug_fn = _posterize
 
     @staticmethod
     def check(config: str) -> None:

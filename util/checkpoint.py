@@ -8,37 +8,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file as load_safetensors
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from util.errors import InputError
 
-FORMAT = 1
+FORMAT = 2  # 2: may stand within an epoch
 
 
 def save(path: Path, **content: Any) -> None:
     """Write a checkpoint to a temporary file beside ``path``, flush it to disk and rename it."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        torch.save({"format": FORMAT, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
 
 
 def duplicate(path: Path, name: str) -> None:
     """Give a checkpoint a second name; nothing is copied where the file system knows hard links."""
-    temporary = path.with_name(f".{name}.tmp")
+    target, temporary = path.with_name(name), path.with_name(f".{name}.tmp")
+    if target.exists() and target.samefile(path):
+        return
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
     except OSError:
         temporary.write_bytes(path.read_bytes())
-    os.replace(temporary, path.with_name(name))
+    os.replace(temporary, target)
 
 
 def load(path: str | Path) -> dict:
-    """Read a checkpoint: ours, or MAE's and MSMAE's published ones, which hold an ``argparse.Namespace``.
+    """Read a checkpoint: ours, MAE's and MSMAE's published ones, which hold an ``argparse.Namespace``, or safetensors.
 
     Returns:
         A dictionary with at least ``model``, the parameters by name.
@@ -50,6 +57,8 @@ def load(path: str | Path) -> dict:
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
     try:
+        if path.suffix == ".safetensors":
+            return {"model": load_safetensors(path)}
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -81,6 +90,12 @@ def newest(folder: Path) -> tuple[Path, dict] | None:
         except InputError as error:
             print(f"skipped: {error}", flush=True)
     return None
+
+
+def prune(folder: Path, keep: int | None) -> None:
+    """Remove all but the newest ``keep`` numbered checkpoints; None removes nothing."""
+    for path in numbered(folder)[keep:] if keep else []:
+        path.unlink()
 
 
 @dataclass

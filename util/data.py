@@ -1,24 +1,23 @@
-"""From a folder of images to batches: checking, decoding once, augmenting with the map, in an order fixed by the seed."""
+"""From a folder of images to batches: augmented with their maps in an order fixed by the seed, or whole and in order."""
 
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from util import distributed
+from util import distributed, interruption
 from util.augment import Augment
 from util.errors import InputError
-from util.progress import track
+from util.images import Images, default_threads
 from util.seeds import seed_everything
 
 
@@ -60,70 +59,6 @@ def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | Non
             f"({', '.join(train.classes)}); leave the option out to take them from the folder"
         )
     return folders
-
-
-def read_image(path: str) -> Tensor:
-    """Decode an image file to ``[3, H, W]`` uint8 RGB; raise :class:`InputError` naming a file that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return TF.pil_to_tensor(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise InputError(f"cannot read image {path} ({error}); repair it or take it out") from None
-
-
-def _available_memory() -> int:
-    """Bytes of memory that can be taken without swapping (an estimate where the system does not tell)."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2 << 30
-
-
-def default_threads() -> int:
-    """As many threads for decoding and resizing as there are cores, eight at most."""
-    return min(8, os.cpu_count() or 1)
-
-
-class Images(Dataset):
-    """The images of a folder as ``[3, H, W]`` uint8, each decoded at once to find unreadable files before any work.
-
-    Args:
-        folder: torchvision's ImageFolder.
-        cache: "ram" keeps the decoded images; "off" decodes again at each use; "auto" keeps them when they take less than
-            a third of the memory available.
-    """
-
-    def __init__(self, folder: ImageFolder, cache: str = "auto"):
-        self.paths = [path for path, _ in folder.samples]
-        self.labels = torch.tensor(folder.targets)
-        self.classes = folder.classes
-        self.root = Path(folder.root)
-        keep = cache == "ram" or (cache == "auto" and self._decoded_bytes() < _available_memory() / 3)
-        self.decoded = self._decode_all(keep)
-
-    def _decoded_bytes(self) -> int:
-        total = 0
-        for path in self.paths:
-            try:
-                with Image.open(path) as image:  # reads the header only
-                    total += 3 * image.width * image.height
-            except Exception:
-                read_image(path)  # raises the error that names the file
-        return total
-
-    def _decode_all(self, keep: bool) -> list[Tensor] | None:
-        with ThreadPoolExecutor(default_threads()) as pool:
-            images = pool.map(lambda path: read_image(path) if keep else read_image(path) is None, self.paths)
-            title = f"reading {self.root}"
-            decoded = list(track(images, title, total=len(self.paths)))
-        return decoded if keep else None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.decoded[index] if self.decoded else read_image(self.paths[index])
 
 
 class TrainingImages(Dataset):
@@ -184,9 +119,18 @@ def whole_batches(
             yield torch.stack(list(ahead.popleft()))
 
 
+class EpochSampler(DistributedSampler):
+    """The order of an epoch, without the first ``skip`` images of this process."""
+
+    skip = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(super().__iter__(), self.skip, None)
+
+
 def training_loader(dataset: TrainingImages, batch_size: int, num_workers: int, pin_memory: bool) -> DataLoader:
     """Batches in an order that is new every epoch; the last incomplete batch is dropped; sharded over processes."""
-    sampler = DistributedSampler(
+    sampler = EpochSampler(
         dataset, distributed.world_size(), distributed.rank(), shuffle=True, seed=dataset.seed, drop_last=True
     )
     # forked workers share the decoded images instead of copying them
@@ -200,4 +144,5 @@ def training_loader(dataset: TrainingImages, batch_size: int, num_workers: int, 
         persistent_workers=num_workers > 0,
         multiprocessing_context=context,
         pin_memory=pin_memory,
+        worker_init_fn=interruption.leave_to_parent,
     )

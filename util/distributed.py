@@ -49,6 +49,18 @@ def average(values: Tensor) -> Tensor:
     return values
 
 
+def anyone(number: int, together: bool) -> int:
+    """The largest of the numbers that the processes bring; with several processes 0 unless they ask ``together``."""
+    if not dist.is_initialized():
+        return number
+    if not together:
+        return 0
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    value = torch.tensor(number, device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return int(value)
+
+
 def gather_rows(rows: Tensor, total: int) -> Tensor:
     """Put together rows that each process computed for every n-th image (:func:`util.data.whole_batches`).
 

@@ -1,6 +1,9 @@
-"""One kind of error for what a user can mend, and one place that turns it into one line."""
+"""Errors that a user can mend, and one place that turns each into one line."""
 
+import errno
 import sys
+
+from util.interruption import Stopped
 
 
 class InputError(Exception):
@@ -11,19 +14,34 @@ class NonFiniteLoss(ArithmeticError):
     """The loss became infinite or not a number; the message says where and what to try."""
 
 
+class DiskError(OSError):
+    """A checkpoint could not be written; the message says where, why, and what is left."""
+
+
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
 def run_script(main):
     """Call ``main()`` and end with one line on stderr for what a user can mend.
 
-    Exit status 2 for an :class:`InputError`, 1 for a :class:`NonFiniteLoss`, 130 for Ctrl-C.
+    Exit status 2 for an :class:`InputError`; 1 for a :class:`NonFiniteLoss` and a full or failing disk; 143 and 130 where
+    SIGTERM and Ctrl-C stopped the run.
     """
     try:
         main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, DiskError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        print(f"error: {error}; checkpoints are intact: free space, then --resume auto", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stop:
+        sys.exit(stop.status)
     except KeyboardInterrupt:
-        print("interrupted: --resume auto goes on after the last finished epoch", file=sys.stderr)
+        print("interrupted: --resume auto goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

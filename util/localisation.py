@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from util.data import Images, read_image
 from util.errors import InputError
+from util.images import Images, read_image
 
 
 def find_masks(images: Images, folder: str | None) -> list[Path | None]:

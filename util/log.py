@@ -17,22 +17,46 @@ class Averages:
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.count = 0
+        self.unchecked: list[Tensor] = []  # each step's values since they were last checked
 
     def add(self, **values: Tensor) -> None:
         """Add one step's scalars, the same ones at every step."""
         step = torch.stack([value.detach().double() for value in values.values()])
         self.names, self.count = list(values), self.count + 1
         self.sums = step if self.sums is None else self.sums + step
+        self.unchecked.append(step)
 
-    def finite(self) -> bool:
-        """Whether no value added so far was infinite or not a number (waits for the device)."""
-        return self.sums is None or bool(self.sums.isfinite().all())
+    def first_not_finite(self) -> int | None:
+        """Which step since the last call brought an infinite value or none, counted from 0 (waits for the device)."""
+        if not self.unchecked:
+            return None
+        finite = torch.stack(self.unchecked).isfinite().all(1).tolist()
+        self.unchecked = []
+        return None if all(finite) else finite.index(False)
 
     def means(self) -> dict[str, float]:
         """Means over steps and processes."""
         if self.sums is None:
             return {}
         return dict(zip(self.names, distributed.average(self.sums / self.count).tolist(), strict=True))
+
+    def state(self) -> dict:
+        """What a checkpoint in the middle of an epoch keeps (sums over processes)."""
+        sums = None if self.sums is None else (distributed.average(self.sums.clone())).cpu()
+        return {"names": self.names, "sums": sums, "count": self.count}
+
+    def restore(self, state: dict, device: torch.device) -> None:
+        """Go on from a :meth:`state`."""
+        self.names, self.count = state["names"], state["count"]
+        self.sums = None if state["sums"] is None else state["sums"].to(device)
+
+
+def _epoch_of(line: str) -> float:
+    """The epoch of a line of ``log.txt``; that of a line which a killed run left half written is beyond all others."""
+    try:
+        return json.loads(line)["epoch"]
+    except (ValueError, KeyError):
+        return float("inf")
 
 
 class RunLog:
@@ -41,19 +65,21 @@ class RunLog:
     Args:
         output_dir: gets ``log.txt``.
         log_dir: gets TensorBoard's events.
-        resume_epoch: first epoch of this start; lines and events of that epoch and later ones, left by a run that was
-            stopped between its log and its checkpoint, are replaced.
+        resume_epoch: first epoch of this start, resume_step: steps of it already done; lines and events of later ones,
+            left by a run that was stopped between its log and its checkpoint, are replaced.
     """
 
-    def __init__(self, output_dir: Path, log_dir: Path, resume_epoch: int, steps_per_epoch: int):
+    def __init__(self, output_dir: Path, log_dir: Path, resume_epoch: int, steps_per_epoch: int, resume_step: int = 0):
         self.path = output_dir / "log.txt"
         self.steps_per_epoch = steps_per_epoch
         self.writer = None
         if distributed.is_main():
             if self.path.exists():
-                kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["epoch"] < resume_epoch]
-                self.path.write_text("".join(line + "\n" for line in kept))
-            self.writer = SummaryWriter(str(log_dir), purge_step=resume_epoch * steps_per_epoch or None)
+                kept = [line for line in self.path.read_text().splitlines() if _epoch_of(line) < resume_epoch]
+                temporary = self.path.with_name(".log.txt.tmp")
+                temporary.write_text("".join(line + "\n" for line in kept))
+                temporary.replace(self.path)
+            self.writer = SummaryWriter(str(log_dir), purge_step=resume_epoch * steps_per_epoch + resume_step or None)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         if self.writer:

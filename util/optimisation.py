@@ -95,6 +95,7 @@ class Stepper:
         self.precision = precision
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.dtype == torch.float16)
         self.accum_iter, self.clip_grad = accum_iter, clip_grad
+        self.overflows, self.last_scale = 0, self.scaler.get_scale()
 
     def steps_per_epoch(self, batches: int) -> int:
         """Batches used of an epoch's ``batches``: whole accumulation windows only."""
@@ -105,6 +106,18 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         return lr
+
+    def scaling(self) -> dict[str, float]:
+        """For the log, under fp16: the loss scale, and how often it was halved in all because a gradient overflowed.
+
+        Such steps are left out by the scaler. Waits for the device.
+        """
+        if not self.scaler.is_enabled():
+            return {}
+        scale = self.scaler.get_scale()
+        self.overflows += max(0, round(math.log2(self.last_scale / scale)))
+        self.last_scale = scale
+        return {"loss_scale": scale, "overflows": self.overflows}
 
     def backward(self, loss: Tensor, last_of_window: bool) -> None:
         """Add a loss's gradient; at the end of an accumulation window, update the model."""

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+from typing import NamedTuple
 
 from util import distributed
 from util.errors import InputError
@@ -51,6 +53,24 @@ RATIO = number(float, 0, 1, open_ends="high")
 SHARE = number(float, 0, 1)
 
 
+class SaveEvery(NamedTuple):
+    """When to save beyond ``checkpoint-last.pth`` after each epoch: every so many epochs, or also every so many steps."""
+
+    epochs: int
+    steps: int
+
+    @classmethod
+    def parse(cls, text: str) -> "SaveEvery":
+        match = re.fullmatch(r"([1-9]\d*)(steps?)?", text)
+        if not match:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number of epochs, as 20, nor of steps, as 500steps")
+        return cls(0, int(match[1])) if match[2] else cls(int(match[1]), 0)
+
+    def due(self, epoch: int) -> bool:
+        """Whether the checkpoint of an epoch is to be kept."""
+        return self.epochs > 0 and epoch % self.epochs == 0
+
+
 def add_data_options(parser: Parser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument("--data_path", required=True, metavar="DIR", help="folder with train/CLASS/* and val/CLASS/*")
@@ -63,6 +83,12 @@ def add_data_options(parser: Parser) -> None:
         choices=("auto", "ram", "off"),
         default="auto",
         help="keep decoded images in memory; auto: when they take less than a third of it",
+    )
+    group.add_argument(
+        "--on_bad_image",
+        choices=("error", "skip"),
+        default="error",
+        help="an image that cannot be read ends the run before any work, or is left out and listed in skipped.txt",
     )
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
@@ -143,7 +169,16 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
         "--resume", metavar="CHECKPOINT", help="go on from a checkpoint; auto: from the newest in the output folder"
     )
     group.add_argument("--start_epoch", type=number(int, 0), help="first epoch (default: 0, or the one after --resume's)")
-    group.add_argument("--save_every", type=COUNT, default=20, metavar="EPOCHS", help="epochs between kept checkpoints")
+    group.add_argument(
+        "--save_every",
+        type=SaveEvery.parse,
+        default="20",
+        metavar="N",
+        help="keep a checkpoint of every N-th epoch; Nsteps: instead, renew checkpoint-last.pth after every N steps too",
+    )
+    group.add_argument(
+        "--keep", type=COUNT, metavar="N", help="kept checkpoints that stay; older ones go (default: all stay)"
+    )
     group.add_argument("--device", help="such as cuda, cuda:1 or cpu (default: cuda where there is a GPU, else cpu)")
     group.add_argument(
         "--amp",

@@ -1,26 +1,33 @@
 """What both entry scripts do around training: choose the device, guard the output folder, save, resume, report."""
 
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from util import checkpoint, distributed
+from util import checkpoint, distributed, interruption
 from util.attention_map import relative_entropy
 from util.augment import Augment
-from util.data import Images, TrainingImages, open_folders, training_loader
-from util.errors import InputError
+from util.data import TrainingImages, open_folders, training_loader
+from util.errors import DiskError, InputError
+from util.images import Images
 from util.localisation import find_masks
-from util.log import RunLog, say
+from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Schedule, Stepper
 from util.options import check_training
 from util.progress import clock
 from util.whole_set import attention_maps
 
-RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "log.txt", "events.out.tfevents.*", "sheet-*.png")
+RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png")
+RUN_FILES += ("log.txt", "bad-batch.txt", "skipped.txt")
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
-PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "data_path", "num_workers", "pin_mem", "device")
+# Options that may differ in a resumed run without a word
+PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep")
+PLACES += ("data_path", "num_workers", "pin_mem", "device")
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -81,15 +88,26 @@ def output_folder(args, phase: str) -> Path:
     return folder
 
 
-def make_writable(folder: Path) -> None:
-    """Make a folder and see that files can be written there."""
+def make_writable(folder: Path, option: str) -> None:
+    """Make the folder that an option names and see that files can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{distributed.rank()}"
         probe.write_text("a file can be written here")
         probe.unlink()
     except OSError as error:
-        raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}") from None
+        raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
+
+
+def check_space(folder: Path, model: nn.Module) -> None:
+    """Raise :class:`InputError` unless two checkpoints of a model fit on the disk: a new one is written beside the old."""
+    needed = 2 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights and AdamW's two moments
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, checkpoints need {needed / 2**30:.2f}; free space or "
+            "choose another folder"
+        )
 
 
 def plain(args) -> dict:
@@ -124,7 +142,9 @@ def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | No
         raise InputError(f"{path} is not a checkpoint of this script's training; --finetune takes any encoder")
     if content["classes"] != classes:
         raise InputError(f"{path} was trained on the classes {content['classes']}, --data_path has {classes}")
-    say(f"resuming {path}, epoch {content['epoch']} done")
+    steps = f", {content['step']} steps of the next" if content.get("step") else ""
+    say(f"resuming {path}, {content['epoch'] + 1} epochs done{steps}")
+    content["path"] = Path(path)
     return content
 
 
@@ -156,12 +176,20 @@ class Run:
 
     def open(self) -> None:
         """Make the output folder; read all images, so that an unreadable one is found before any long work."""
-        make_writable(self.folder)
+        self.log_dir = Path(self.args.log_dir or self.folder)
+        for folder, option in ((self.folder, "--output_dir"), (self.log_dir, "--log_dir")):
+            make_writable(folder, option)
         say(f"output folder: {self.folder}")
-        self.val_images = Images(self._folders[-1], self.args.cache)
+        self.val_images = Images(self._folders[-1], self.args.cache, self.args.on_bad_image)
         self.masks = find_masks(self.val_images, self.args.lesion_masks)
+        skipped = self.val_images.skipped
         if self.phase != "eval":
-            self.train_images = Images(self._folders[0], self.args.cache)
+            self.train_images = Images(self._folders[0], self.args.cache, self.args.on_bad_image)
+            skipped = self.train_images.skipped + skipped
+        if skipped and distributed.is_main():
+            written = self.folder / "skipped.txt"
+            written.write_text("".join(f"{line}\n" for line in skipped))
+            say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
 
     def prepare(self, model: nn.Module, groups: list[dict], betas: tuple[float, float], augment: Augment) -> None:
         """Make loader, optimiser, schedule and log for a model, and restore what ``--resume`` found.
@@ -180,6 +208,8 @@ class Run:
         schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
         optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
         self.stepper = Stepper(model, optimizer, schedule, self.precision, args.accum_iter, args.clip_grad)
+        self.steps_per_epoch = self.stepper.steps_per_epoch(len(self.loader))
+        check_space(self.folder, model)
         self.first_epoch = self._restore()
         if args.overwrite and distributed.is_main():
             clear(self.folder)
@@ -187,9 +217,7 @@ class Run:
             torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
             model.compile()
         self.trained = distributed.wrap(model)
-        log_dir = Path(args.log_dir) if args.log_dir else self.folder
-        steps = self.stepper.steps_per_epoch(len(self.loader))
-        self.log = RunLog(self.folder, log_dir, self.first_epoch, steps)
+        self.log = RunLog(self.folder, self.log_dir, self.first_epoch, self.steps_per_epoch, self.interrupted.get("step", 0))
         say(
             f"{args.model}: {sum(p.numel() for p in model.parameters()):,} parameters; {len(self.dataset)} training and "
             f"{len(self.val_images)} validation images of {len(self.classes)} classes; learning rate {lr:.3g} for an "
@@ -202,7 +230,63 @@ class Run:
             say(f"nothing to do: {self.first_epoch} epochs are done and --epochs is {self.args.epochs}")
         self.started = self.saved = time.monotonic()
         self.saving = 0.0  # seconds that the last checkpoint took
+        self.continue_epoch(self.first_epoch, Averages())
         return range(self.first_epoch, self.args.epochs)
+
+    @contextmanager
+    def saving_when_stopped(self) -> Iterator[None]:
+        """In this context SIGTERM and Ctrl-C end the run after the current step, with a checkpoint of exactly there."""
+        with interruption.watch():
+            try:
+                yield
+            except interruption.Stopped as stop:
+                self._save(self.epoch - 1, self.step, self.averages)
+                distributed.barrier()  # whoever ends first would have the others killed
+                self.log.close()
+                distributed.stop()
+                say(
+                    f"stopped by {stop} in epoch {self.epoch} after {self.step} of {self.steps_per_epoch} steps; saved "
+                    f"{self.folder / 'checkpoint-last.pth'}; the same command with --resume auto goes on"
+                )
+                raise
+
+    def continue_epoch(self, epoch: int, averages: Averages) -> int:
+        """Give ``averages`` what was measured in an epoch before the run was stopped in it; return the steps done then."""
+        done = 0
+        if self.interrupted and epoch == self.first_epoch:
+            averages.restore(self.interrupted["averages"], self.device)
+            done = self.interrupted["step"]
+        self.epoch, self.step, self.averages = epoch, done, averages
+        return done
+
+    def wants_to_save(self, epoch: int, step: int, together: bool) -> bool:
+        """Whether to save after this step: ``--save_every`` says so, or a signal asked the run to stop.
+
+        Args:
+            together: at this step several processes ask each other.
+        """
+        steps = self.args.save_every.steps
+        due = bool(steps) and (epoch * self.steps_per_epoch + step) % steps == 0
+        return due or (distributed.anyone(interruption.asked(), together) > 0)
+
+    def after_step(self, epoch: int, step: int, averages: Averages, save: bool) -> None:
+        """Note how far the run is; save when told to, and stop when a signal asked for it."""
+        self.epoch, self.step, self.averages = epoch, step, averages
+        if save:
+            number = distributed.anyone(interruption.asked(), together=True)
+            if number:
+                raise interruption.Stopped(number)
+            self._save(epoch - 1, step, averages)
+
+    def report_bad_batch(self, epoch: int, step: int, indices: list[int]) -> str:
+        """Write down the files of a batch whose loss was not finite; say what happened and what can be done."""
+        paths = [self.train_images.paths[index] for index in indices]
+        written = self.folder / "bad-batch.txt"
+        written.write_text("".join(f"{path}\n" for path in paths))
+        return (
+            f"the loss is not finite in epoch {epoch}, step {step}, on {paths[0]} and {len(paths) - 1} more ({written}); "
+            "the last checkpoint is intact: lower --blr, set --clip_grad 1, use --amp fp32, or look at these images"
+        )
 
     def refresh_maps(self) -> None:
         """Compute the maps of the training images from the current model; the loader's workers see them."""
@@ -222,19 +306,13 @@ class Run:
         long as saving would take more than ``SAVING_SHARE`` of the time.
         """
         self.log.epoch(epoch, values)
-        if distributed.is_main():
-            numbered = epoch % self.args.save_every == 0 or epoch + 1 == self.args.epochs
-            began = time.monotonic()
-            if numbered or is_best or self.saving <= SAVING_SHARE * (began - self.saved):
-                last = self.folder / "checkpoint-last.pth"
-                checkpoint.save(last, **self._content(epoch))
-                if numbered:
-                    checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
-                if is_best:
-                    checkpoint.duplicate(last, "checkpoint-best.pth")
-                self.saved = time.monotonic()
-                self.saving = self.saved - began
+        keep = self._keeps(epoch)
+        rested = self.saving <= SAVING_SHARE * (time.monotonic() - self.saved)
+        if keep or is_best or rested:
+            self._save(epoch)
+            self._name(epoch, is_best)
         distributed.barrier()
+        self.epoch, self.step, self.averages = epoch + 1, 0, Averages()
         left = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch) * (self.args.epochs - epoch - 1)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         say(f"epoch {epoch} of {self.args.epochs}: {shown}  ({clock(left)} left)")
@@ -243,6 +321,35 @@ class Run:
         self.log.close()
         distributed.stop()
         say(f"output folder: {self.folder}")
+
+    def _save(self, epoch: int, step: int = 0, averages: Averages | None = None) -> None:
+        """Write ``checkpoint-last.pth``: ``epoch`` is the last whole one, ``step`` how many steps of the next are done."""
+        interrupted = {"step": step, "averages": averages.state()} if averages else {"step": 0}
+        if not distributed.is_main():
+            return
+        began = time.monotonic()
+        last = self.folder / "checkpoint-last.pth"
+        try:
+            checkpoint.save(last, **self._content(epoch), **interrupted)
+        except (OSError, RuntimeError) as error:
+            state = "the one before it is intact" if last.exists() else "there was none before"
+            raise DiskError(f"{last} could not be written ({error}); {state}: free space, then --resume auto") from error
+        self.saved = time.monotonic()
+        self.saving = self.saved - began
+
+    def _keeps(self, epoch: int) -> bool:
+        return self.args.save_every.due(epoch) or epoch + 1 == self.args.epochs
+
+    def _name(self, epoch: int, is_best: bool) -> None:
+        """Give the checkpoint just written, ``checkpoint-last.pth`` of an epoch's end, the other names that are its due."""
+        if not distributed.is_main():
+            return
+        last = self.folder / "checkpoint-last.pth"
+        if self._keeps(epoch):
+            checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
+            checkpoint.prune(self.folder, self.args.keep)
+        if is_best:
+            checkpoint.duplicate(last, "checkpoint-best.pth")
 
     def _content(self, epoch: int) -> dict:
         return {
@@ -261,11 +368,13 @@ class Run:
     def _restore(self) -> int:
         """Load the checkpoint to go on from, if any; return the first epoch to do."""
         content = self.resumed
+        self.interrupted = content if content and content.get("step") else {}
         if content:
             try:
                 self.model.load_state_dict(content["model"])
                 self.stepper.optimizer.load_state_dict(content["optimizer"])
                 self.stepper.scaler.load_state_dict(content["scaler"])
+                self.stepper.last_scale = self.stepper.scaler.get_scale()
                 self.map_entropy, self.best = content["map_entropy"], content["best"]
                 if content["maps"] is not None:
                     self.dataset.maps.copy_(content["maps"])
@@ -277,5 +386,11 @@ class Run:
                 if name not in PLACES and now.get(name, old) != old:
                     say(f"note: --{name} was {old} in the resumed run and is {now[name]} now")
         if self.args.start_epoch is not None:
+            self.interrupted = {}
             return self.args.start_epoch
-        return content["epoch"] + 1 if content else 0
+        if not content:
+            return 0
+        if content["path"] == self.folder / "checkpoint-last.pth" and not self.interrupted:
+            # a run killed right after writing it may not have named it
+            self._name(content["epoch"], self.best.get("epoch") == content["epoch"])
+        return content["epoch"] + 1

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from util import distributed
+from util import distributed, interruption
 from util.augment import normalize
-from util.data import Images, whole_batches
+from util.data import whole_batches
+from util.images import Images
 from util.optimisation import Precision
 from util.progress import track
 
@@ -23,7 +24,11 @@ def over_images(
     title: str,
     interpolation: InterpolationMode = InterpolationMode.BICUBIC,
 ) -> Tensor:
-    """``compute(batch)`` in evaluation mode for every whole image, in the order of the set, on the CPU as float32."""
+    """``compute(batch)`` in evaluation mode for every whole image, in the order of the set, on the CPU as float32.
+
+    Raises:
+        Stopped: between batches, when a signal asked for it.
+    """
     was_training = model.training
     model.eval()
     rows = []
@@ -33,6 +38,8 @@ def over_images(
         pixels = normalize(batch.to(precision.device, non_blocking=True))
         with precision():
             rows.append(compute(pixels).float())
+        if interruption.asked() and distributed.world_size() == 1:  # several processes stop together, after a step
+            raise interruption.Stopped(interruption.asked())
     model.train(was_training)
     return distributed.gather_rows(torch.cat(rows).cpu(), len(images))
 

@@ -1,0 +1,150 @@
+"""Nothing is lost: kills, stops by signals, full disks, losses that are not finite, dying processes."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, run_script
+from stress import FINETUNE, PRETRAIN, finish, interrupt, same_weights, start, training_begins
+
+from util import checkpoint
+
+
+@pytest.fixture(scope="module")
+def whole(phantoms, pretrained, tmp_path_factory):
+    """Command, folder and seconds of an uninterrupted run of each phase."""
+    root = tmp_path_factory.mktemp("whole")
+    runs = {}
+    for phase, command in (("pretrain", PRETRAIN), ("finetune", f"{FINETUNE} --finetune {pretrained}/checkpoint-last.pth")):
+        command += f" --data_path {phantoms}"
+        seconds = finish(f"{command} --output_dir {root / phase}", root)
+        runs[phase] = command, root / phase, max(1.0, seconds - 4)
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("pretrain", signal.SIGKILL),
+        ("finetune", signal.SIGKILL),
+        ("pretrain", signal.SIGTERM),
+        ("finetune", signal.SIGINT),
+    ],
+)
+def test_a_run_that_is_interrupted_and_resumed_ends_with_the_same_weights(phase, number, whole, tmp_path):
+    command, folder, seconds = whole[phase]
+    times = 3 if number == signal.SIGKILL else 1
+    statuses = interrupt(command, tmp_path / "run", times, number, seconds, random.Random(number + len(phase)))
+    assert set(statuses) == {-9 if number == signal.SIGKILL else 128 + number}
+    assert same_weights(tmp_path / "run" / "checkpoint-last.pth", folder / "checkpoint-last.pth")
+    if number != signal.SIGKILL:
+        output = (tmp_path / "output.txt").read_text()
+        assert f"stopped by {number.name}" in output and "Traceback" not in output
+    lines = [[json.loads(line) for line in (f / "log.txt").read_text().splitlines()] for f in (tmp_path / "run", folder)]
+    for ours, theirs in zip(*lines, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours["epoch"] == theirs["epoch"] and ours["loss"] == pytest.approx(theirs["loss"], rel=1e-12)
+
+
+def test_a_second_ctrl_c_stops_at_once(phantoms, tmp_path):
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 500 --sam_epoch 501 --batch_size 2 --data_path {phantoms}"
+    run = tmp_path / "run"
+    run.mkdir()
+    process = start(f"{command} --output_dir {run}", tmp_path)
+    training_begins(run, process)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert "Traceback" not in (tmp_path / "output.txt").read_text()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(phantoms, tmp_path):
+    """Files may not grow to the size of a checkpoint; then they may again."""
+    command = f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    run_script(f"{command} --epochs 1", tmp_path)
+    before = (tmp_path / "run" / "checkpoint-last.pth").read_bytes()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails as it does on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
+
+    options = f"{command} --epochs 3 --resume auto".split()[1:]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "main_pretrain.py"), *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "checkpoint-last.pth could not be written" in result.stderr and "intact" in result.stderr
+    assert (tmp_path / "run" / "checkpoint-last.pth").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".checkpoint*"))
+    run_script(f"{command} --epochs 3 --resume auto", tmp_path)
+
+
+def test_a_disk_without_room_is_found_before_training(call, phantoms, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40, 2**20))
+    status, out, err = call(f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path / 'run'}")
+    assert status == 2 and "free" in err and len(err.splitlines()) == 1 and "epoch 0" not in out
+
+
+def test_a_loss_that_is_not_finite_names_the_files(call, phantoms, tmp_path):
+    command = (
+        f"main_pretrain.py {TINY_PRETRAIN} --epochs 9 --lr 1e30 --warmup_epochs 0 --save_every 1 --data_path {phantoms}"
+    )
+    status, _, err = call(f"{command} --output_dir {tmp_path / 'run'}")
+    assert status == 1 and len(err.splitlines()) == 1 and "epoch" in err and "step" in err and "7 more" in err
+    files = (tmp_path / "run" / "bad-batch.txt").read_text().splitlines()
+    assert not list((tmp_path / "run").glob("checkpoint*"))
+    assert len(files) == 8 and all(os.path.exists(path) for path in files) and files[0] in err
+
+
+def test_old_checkpoints_are_pruned_on_request(call, phantoms, tmp_path):
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 5 --sam_epoch 9 --save_every 1 --keep 2 --data_path {phantoms}"
+    assert call(f"{command} --output_dir {tmp_path / 'run'}")[0] == 0
+    names = {path.name for path in (tmp_path / "run").glob("checkpoint*")}
+    assert names == {"checkpoint-last.pth", "checkpoint-3.pth", "checkpoint-4.pth"}
+
+
+def test_half_precision_overflows_are_counted(call, phantoms, tmp_path):
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 2 --sam_epoch 9 --amp fp16 --data_path {phantoms}"
+    assert call(f"{command} --output_dir {tmp_path / 'run'}")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.txt").read_text().splitlines()]
+    assert all(line["loss_scale"] == 65536 / 2 ** line["overflows"] for line in lines)
+
+
+def test_a_half_written_log_line_is_no_obstacle(call, pretrained, phantoms, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    whole_log = (folder / "log.txt").read_text()
+    (folder / "log.txt").write_text(whole_log + '{"epoch": 4, "lo')
+    command = f"main_pretrain.py {TINY_PRETRAIN} {PRETRAIN_SCHEDULE} --data_path {phantoms}"
+    assert call(f"{command} --resume auto --output_dir {folder}")[0] == 0
+    assert (folder / "log.txt").read_text() == whole_log
+
+
+def test_a_dying_process_stops_all_and_a_restart_goes_on(phantoms, tmp_path):
+    """torchrun with two processes; one is killed in training; torchrun starts both again, and they resume."""
+    run = tmp_path / "run"
+    command = f"{TINY_PRETRAIN} --epochs 30 --sam_epoch 99 --batch_size 4 --amp fp32 --data_path {phantoms}"
+    launch = "-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1"
+    options = f"{launch} {ROOT / 'main_pretrain.py'} {command} --output_dir {run} --resume auto"
+    with open(tmp_path / "output.txt", "w") as output:
+        process = subprocess.Popen([sys.executable, *options.split()], stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
+    while process.poll() is None and not (run / "checkpoint-last.pth").exists():
+        time.sleep(0.05)
+    listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
+    os.kill(int(listing.split()[-1]), signal.SIGKILL)
+    assert process.wait(timeout=120) == 0, (tmp_path / "output.txt").read_text()[-3000:]
+    assert "resuming" in (tmp_path / "output.txt").read_text()
+    assert checkpoint.load(run / "checkpoint-last.pth")["epoch"] == 29
+    assert torch.isfinite(checkpoint.load(run / "checkpoint-last.pth")["model"]["cls_token"]).all()
