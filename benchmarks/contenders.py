@@ -34,6 +34,16 @@ def random_batch(model_input: int, patches: int, batch_size: int, device: torch.
     }
 
 
+def equip(model: nn.Module, input_size: int, batch_size: int, device: torch.device, amp: str, compiled: bool) -> tuple:
+    """A model on its device, ready to train, with what its steps need: precision, stepper and a batch."""
+    model = model.to(device).train()
+    if compiled:
+        model.compile()
+    precision = Precision(device, amp)
+    batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
+    return model, precision, stepper_for(model, precision), batch
+
+
 def plain_attention(model: nn.Module) -> None:
     """Make a model compute its softmax attention step by step, whatever kernel it would choose."""
     for module in model.modules():
@@ -52,14 +62,10 @@ def pretraining(
     compiled: bool = False,
 ) -> Callable[[], object]:
     """A pre-training step of ours: forward, backward, optimiser; ``masking`` "sam" or "random" (75 %, none thrown)."""
-    model = create_autoencoder(f"msmae_{name}", img_size=input_size, num_classes=CLASSES).to(device)
+    model = create_autoencoder(f"msmae_{name}", img_size=input_size, num_classes=CLASSES)
     if plain:
         plain_attention(model)
-    if compiled:
-        model.compile()
-    precision = Precision(device, amp)
-    stepper = stepper_for(model, precision)
-    batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
+    model, precision, stepper, batch = equip(model, input_size, batch_size, device, amp, compiled)
 
     def step():
         if masking == "sam":
@@ -101,12 +107,7 @@ def finetuning(
         model = timm.create_model("vit_base_patch16_224", img_size=input_size, num_classes=CLASSES, drop_path_rate=0.1)
     else:
         model = create_encoder(name, img_size=input_size, num_classes=CLASSES, global_pool="avg", drop_path_rate=0.1)
-    model = model.to(device).train()
-    if compiled:
-        model.compile()
-    precision = Precision(device, amp)
-    stepper = stepper_for(model, precision)
-    batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
+    model, precision, stepper, batch = equip(model, input_size, batch_size, device, amp, compiled)
 
     def step():
         arguments = (batch["image"],)

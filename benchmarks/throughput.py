@@ -172,7 +172,7 @@ def count(options) -> Iterator[Row]:
 
 def growth(options) -> Iterator[Row]:
     """How a step's cost grows with the model and with the resolution."""
-    batch, device, amp = min(16, options.batch_size), options.device, options.amp
+    batch, device, amp = min(8, options.batch_size), options.device, options.amp
     models = [(name, 224) for name in GROWTH_MODELS]
     resolutions = [(options.model, size) for size in GROWTH_SIZES if (options.model, size) not in models]
     for name, size in models + resolutions:
@@ -218,9 +218,9 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--model", choices=ENCODERS, default="vit_base_patch16", help="the encoder")
     parser.add_argument("--input_size", type=int, default=224, help="side of the input in pixels")
-    parser.add_argument("--batch_size", type=int, default=64, help="images in a batch")
-    parser.add_argument("--batches", type=int, default=8, help="batches in the epoch from files")
-    parser.add_argument("--rounds", type=int, default=5, help="samples of each contender")
+    parser.add_argument("--batch_size", type=int, help="images in a batch (default: 64 on a GPU, 32 on a CPU)")
+    parser.add_argument("--batches", type=int, help="batches in sets and epochs (default: 40 on a GPU, 4 on a CPU)")
+    parser.add_argument("--rounds", type=int, default=3, help="samples of each contender")
     parser.add_argument("--shortest", type=float, default=0.5, help="seconds of a sample at least")
     parser.add_argument("--num_workers", type=int, default=min(8, machine_cores()), help="loader workers")
     parser.add_argument("--device", help="cuda, cuda:N or cpu (default: cuda where there is a GPU)")
@@ -238,6 +238,9 @@ def main() -> None:
     options = get_options()
     options.device = choose_device(options.device)
     options.amp = choose_precision(options.amp, options.device)
+    on_gpu = options.device.type == "cuda"
+    options.batch_size = options.batch_size or (64 if on_gpu else 32)
+    options.batches = options.batches or (40 if on_gpu else 4)
     torch.manual_seed(0)
     about = machine(options.device)
     settings = {name: str(value) if name in ("device", "output") else value for name, value in vars(options).items()}
