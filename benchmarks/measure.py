@@ -97,13 +97,19 @@ def version(package: str) -> str:
         return "not installed"
 
 
+def _high_water() -> int:
+    """Bytes of the largest resident set of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's memory too, from before this program was started
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _child(make: Callable, arguments: tuple, connection) -> None:
     call = make(*arguments)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(2):
         call()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection.send((before, after))
+    connection.send(_high_water())
 
 
 def peak_memory(make: Callable[..., Callable[[], object]], arguments: tuple, device: torch.device) -> int:
@@ -126,7 +132,6 @@ def peak_memory(make: Callable[..., Callable[[], object]], arguments: tuple, dev
     process = context.Process(target=_child, args=(make, arguments, sender))
     process.start()
     try:
-        _, after = receiver.recv()
+        return receiver.recv()
     finally:
         process.join()
-    return after * 1024

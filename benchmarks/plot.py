@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from models_vit import create_encoder
 
@@ -15,10 +16,12 @@ COLORS = {"pre-training, SAM": "#0072B2", "fine-tuning, SAM": "#009E73", "fine-t
 
 def bars(axes: Axes, rows: list[dict], title: str) -> None:
     """Images a second of contenders, one bar each, in the order measured."""
-    names, values = [row["what"] for row in rows], [row["value"] for row in rows]
+    names = [row["what"].replace(", ", ",\n", 1) for row in rows]
+    values = [row["value"] for row in rows]
     axes.barh(names, values, color=["#0072B2"] + ["#999999"] * (len(rows) - 1))
     for place, value in enumerate(values):
         axes.annotate(f" {value:.3g}", (value, place), va="center", fontsize=8)
+    axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max(values))
     axes.set_xlabel("images/s")
@@ -42,8 +45,11 @@ def lines(axes: Axes, rows: list[dict], label: str, keep, position) -> None:
             if kind == step and keep(*key):
                 points.append((position(*key), 1000 / row["value"]))
         axes.plot(*zip(*sorted(points), strict=True), "o-", color=color, label=step)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel(label)
     axes.set_ylabel("ms an image")
     axes.grid(alpha=0.3)
@@ -62,17 +68,16 @@ def draw(content: dict) -> Figure:
     for row in content["rows"]:
         rows.setdefault(row["part"].split(",")[0], []).append(row)
     figure = Figure(figsize=(10, 6.5), dpi=150, layout="constrained")
-    grid = figure.subplots(2, 2)
-    for axes, part in zip(grid[0], ("pre-training step", "fine-tuning step"), strict=True):
+    top, bottom = (part.subplots(1, 2) for part in figure.subfigures(2, 1))
+    for axes, part in zip(top, ("pre-training step", "fine-tuning step"), strict=True):
         bars(axes, [row for row in rows[part] if row["unit"] == "images/s"], f"{part}, batch {settings['batch_size']}")
     model = settings["model"]
-    lines(grid[1, 0], rows["growth"], f"side of the input of {model}, pixels", lambda m, _: m == model, lambda _, s: s)
-    label = "million parameters of the encoder, 224 px"
-    lines(grid[1, 1], rows["growth"], label, lambda _, s: s == 224, lambda m, _: parameters(m) / 1e6)
+    lines(bottom[0], rows["growth"], f"side of the input of {model}, pixels", lambda m, _: m == model, lambda _, s: s)
+    label = "million parameters of the encoder, at 224 px"
+    lines(bottom[1], rows["growth"], label, lambda _, s: s == 224, lambda m, _: parameters(m) / 1e6)
     sizes = sorted({int(row["what"].split(", ")[-1][:-3]) for row in rows["growth"]})
-    grid[1, 0].set_xticks(sizes, map(str, sizes), minor=False)
-    grid[1, 0].minorticks_off()
-    grid[1, 0].legend(frameon=False, fontsize=8)
+    bottom[0].set_xticks(sizes, map(str, sizes))
+    bottom[0].legend(frameon=False, fontsize=8)
     figure.suptitle(
         f"{about['processor']}, {about['device']}, {about['threads']} threads, {settings['amp']}, PyTorch {about['torch']}",
         fontsize=9,
