@@ -62,7 +62,7 @@ def parameters(name: str) -> int:
 
 
 def draw(content: dict) -> Figure:
-    """The figure of one run of the benchmark; parts that were not measured are left out."""
+    """The figure of one run of the benchmark, which must have measured pre-training, fine-tuning and growth."""
     about, settings = content["machine"], content["settings"]
     rows = {}
     for row in content["rows"]:

@@ -106,7 +106,6 @@ def whole_batches(
     Yields:
         ``[B, 3, size, size]`` uint8; the last batch may be smaller.
     """
-
     shard = range(distributed.rank(), len(images), distributed.world_size())
     with ThreadPoolExecutor(default_threads()) as pool:
         ahead = deque()
