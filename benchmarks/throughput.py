@@ -16,7 +16,7 @@ from benchmarks.measure import Timing, machine, peak_memory, product_rate, ratio
 from models_vit import ENCODERS, create_encoder
 from util.errors import run_script
 from util.optimisation import Precision
-from util.run import choose_device, choose_precision
+from util.place import choose_device, choose_precision
 from util.whole_set import attention_maps
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -1,6 +1,5 @@
-"""What both entry scripts do around training: choose the device, guard the output folder, save, resume, report."""
+"""What both entry scripts do around training: prepare, save, resume, report."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,107 +18,19 @@ from util.localisation import find_masks
 from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Schedule, Stepper
 from util.options import check_training
+from util.place import check_space, clear, make_writable, output_folder, start
 from util.progress import clock
 from util.whole_set import attention_maps
 
-RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png")
-RUN_FILES += ("log.txt", "bad-batch.txt", "skipped.txt")
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 # Options that may differ in a resumed run without a word
 PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep")
 PLACES += ("data_path", "num_workers", "pin_mem", "device")
 
 
-def choose_device(name: str | None) -> torch.device:
-    """The device asked for, checked; without one, CUDA where there is one and the CPU otherwise."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise InputError(f"--device {name}: not a device; use cuda, cuda:N or cpu") from None
-    if device.type not in ("cuda", "cpu"):
-        raise InputError(f"--device {name}: only cuda and cpu are supported")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    return device
-
-
-def choose_precision(amp: str, device: torch.device) -> str:
-    """Resolve ``auto``: bf16 where the hardware computes in it, else fp32."""
-    if amp != "auto":
-        return amp
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        flags = set()
-    return "bf16" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
-
-
-def start(args) -> torch.device:
-    """Settle device and precision in ``args``, join other processes, and say where the run takes place."""
-    device = distributed.start(choose_device(args.device))
-    args.amp = choose_precision(args.amp, device)
-    args.pin_mem = args.pin_mem and device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    chosen = "; no CUDA GPU found" if device.type == "cpu" and not args.device else ""
-    say(f"device: {device} ({name}{chosen}), precision {args.amp}, PyTorch {torch.__version__}")
-    return device
-
-
-def output_folder(args, phase: str) -> Path:
-    """The folder of this run's files; never one that holds another run's checkpoints.
-
-    Without ``--output_dir`` it is the folder of the checkpoint to resume, or ``output_dir/PHASE-DATASET``.
-    """
-    resumed = Path(args.resume) if args.resume and args.resume != "auto" else None
-    if args.output_dir:
-        folder = Path(args.output_dir)
-    elif resumed and phase != "eval":
-        folder = resumed.parent
-    else:
-        folder = Path("output_dir") / f"{phase}-{Path(args.data_path).resolve().name}"
-    continued = args.resume == "auto" or (resumed and resumed.resolve().parent == folder.resolve())
-    if phase != "eval" and any(folder.glob("checkpoint-*.pth")) and not continued and not args.overwrite:
-        raise InputError(
-            f"{folder} holds a run already: go on with it by --resume auto, replace it by --overwrite, or choose another "
-            "--output_dir"
-        )
-    return folder
-
-
-def make_writable(folder: Path, option: str) -> None:
-    """Make the folder that an option names and see that files can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{distributed.rank()}"
-        probe.write_text("a file can be written here")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
-
-
-def check_space(folder: Path, model: nn.Module) -> None:
-    """Raise :class:`InputError` unless two checkpoints of a model fit on the disk: a new one is written beside the old."""
-    needed = 2 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights and AdamW's two moments
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise InputError(
-            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, checkpoints need {needed / 2**30:.2f}; free space or "
-            "choose another folder"
-        )
-
-
 def plain(args) -> dict:
     """The options as a dictionary of plain values, as a checkpoint may hold them."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
-
-
-def clear(folder: Path) -> None:
-    """Remove the files of an earlier run, and only those, from an output folder (``--overwrite``)."""
-    for pattern in RUN_FILES:
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | None:

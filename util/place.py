@@ -1,0 +1,101 @@
+"""Where a run takes place: the device and its precision, the output folder and its disk."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from util import distributed
+from util.errors import InputError
+from util.log import say
+
+RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png")
+RUN_FILES += ("log.txt", "bad-batch.txt", "skipped.txt")
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device asked for, checked; without one, CUDA where there is one and the CPU otherwise."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise InputError(f"--device {name}: not a device; use cuda, cuda:N or cpu") from None
+    if device.type not in ("cuda", "cpu"):
+        raise InputError(f"--device {name}: only cuda and cpu are supported")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    return device
+
+
+def choose_precision(amp: str, device: torch.device) -> str:
+    """Resolve ``auto``: bf16 where the hardware computes in it, else fp32."""
+    if amp != "auto":
+        return amp
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    return "bf16" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
+
+
+def start(args) -> torch.device:
+    """Settle device and precision in ``args``, join other processes, and say where the run takes place."""
+    device = distributed.start(choose_device(args.device))
+    args.amp = choose_precision(args.amp, device)
+    args.pin_mem = args.pin_mem and device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    chosen = "; no CUDA GPU found" if device.type == "cpu" and not args.device else ""
+    say(f"device: {device} ({name}{chosen}), precision {args.amp}, PyTorch {torch.__version__}")
+    return device
+
+
+def output_folder(args, phase: str) -> Path:
+    """The folder of this run's files; never one that holds another run's checkpoints.
+
+    Without ``--output_dir`` it is the folder of the checkpoint to resume, or ``output_dir/PHASE-DATASET``.
+    """
+    resumed = Path(args.resume) if args.resume and args.resume != "auto" else None
+    if args.output_dir:
+        folder = Path(args.output_dir)
+    elif resumed and phase != "eval":
+        folder = resumed.parent
+    else:
+        folder = Path("output_dir") / f"{phase}-{Path(args.data_path).resolve().name}"
+    continued = args.resume == "auto" or (resumed and resumed.resolve().parent == folder.resolve())
+    if phase != "eval" and any(folder.glob("checkpoint-*.pth")) and not continued and not args.overwrite:
+        raise InputError(
+            f"{folder} holds a run already: go on with it by --resume auto, replace it by --overwrite, or choose another "
+            "--output_dir"
+        )
+    return folder
+
+
+def make_writable(folder: Path, option: str) -> None:
+    """Make the folder that an option names and see that files can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{distributed.rank()}"
+        probe.write_text("a file can be written here")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
+
+
+def check_space(folder: Path, model: nn.Module) -> None:
+    """Raise :class:`InputError` unless two checkpoints of a model fit on the disk: a new one is written beside the old."""
+    needed = 2 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights and AdamW's two moments
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, checkpoints need {needed / 2**30:.2f}; free space or "
+            "choose another folder"
+        )
+
+
+def clear(folder: Path) -> None:
+    """Remove the files of an earlier run, and only those, from an output folder (``--overwrite``)."""
+    for pattern in RUN_FILES:
+        for path in folder.glob(pattern):
+            path.unlink()
