@@ -9,13 +9,12 @@ from timm.data.random_erasing import RandomErasing
 
 from util import distributed
 from util.augment import mix_batch
-from util.localisation import measure
 from util.log import Averages
 from util.loop import training_steps
-from util.masking import split_patches, weight_shares
+from util.masking import soften, split_patches, weight_shares
 from util.metrics import figures_of_merit
 from util.run import Run
-from util.whole_set import attention_maps, class_probabilities
+from util.whole_set import class_probabilities
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # figures of merit of every epoch
 
@@ -44,12 +43,12 @@ def make_erasing(args, device: torch.device) -> RandomErasing | None:
 
 
 def train_one_epoch(
-    run: Run, epoch: int, mixup: Mixup | None = None, erasing: RandomErasing | None = None
+    run: Run, epoch: int, masking: str, mixup: Mixup | None = None, erasing: RandomErasing | None = None
 ) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
-    ``run.args.masking`` says what hides patches: "attention" (SAM by the images' maps), "random" (as many, at random) or
-    "none". The encoder computes the visible ones only.
+    ``masking`` says what hides patches: "attention" (SAM by the images' maps), "random" (as many, at random) or "none".
+    The encoder computes the visible ones only.
     """
     args, stepper = run.args, run.stepper
     run.trained.train()
@@ -62,12 +61,12 @@ def train_one_epoch(
         if mixup:  # smooths the labels itself
             pixels, weights, targets = mix_batch(mixup, pixels, weights, targets, args.patch_size)
         measured, visible = {}, None
-        if args.masking != "none":
-            chosen_by = weights if args.masking == "attention" else torch.ones_like(weights)
-            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio)
-            visible = split.visible
-            if args.masking == "attention":
-                measured = weight_shares(weights, split)
+        if masking == "attention":
+            chosen_by = soften(weights, args.map_temperature, args.map_uniform)
+            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio, args.visible_end)
+            visible, measured = split.visible, weight_shares(weights, split)
+        elif masking == "random":
+            visible = split_patches(torch.ones_like(weights), batch["noise"], args.mask_ratio, args.throw_ratio).visible
         with stepper.precision():
             logits = run.trained(pixels, visible)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.0 if mixup else args.smoothing)
@@ -83,7 +82,7 @@ def evaluate(run: Run, localise: bool) -> tuple[dict, torch.Tensor]:
 
     Args:
         run: with its model.
-        localise: also measure where the maps look, when lesion masks are at hand.
+        localise: also measure where the maps look (:meth:`util.run.Run.localise`).
 
     Returns:
         The figures of :func:`util.metrics.figures_of_merit`, with ``loss`` and maybe localisation, and the probabilities
@@ -93,7 +92,6 @@ def evaluate(run: Run, localise: bool) -> tuple[dict, torch.Tensor]:
     labels = run.val_images.labels
     results = figures_of_merit(labels.numpy(), probabilities.numpy(), run.classes)
     results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), labels).item()
-    if localise and any(run.masks):
-        maps = attention_maps(run.model, run.val_images, run.args, run.precision)
-        results["localisation"] = measure(maps, run.masks, run.args.input_size)
+    if localise:
+        results |= run.localise()
     return results, probabilities

@@ -6,23 +6,25 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from util import distributed
+from util import distributed, map_source
 from util.augment import denormalize, normalize
 from util.data import resize_whole
-from util.localisation import measure
 from util.log import Averages
 from util.loop import training_steps
-from util.masking import Split, split_patches, weight_shares
+from util.masking import Split, soften, split_patches, weight_shares
 from util.pictures import sheet
 from util.run import Run
-from util.whole_set import attention_maps, class_probabilities
+from util.whole_set import class_probabilities
+
+NO_LABEL = -100  # what PyTorch's cross-entropy leaves out
 
 
 def train_one_epoch(run: Run, epoch: int, use_sam: bool) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
     With ``use_sam``, the images' maps choose what is masked and thrown; without, ``random_mask_ratio`` of the patches are
-    masked at random and none is thrown.
+    masked at random and none is thrown. Where ``random_share`` is above 0, SAM leaves that share of each batch to chance,
+    and only there does the head learn: it need not name a lesion that SAM hides from it (METHOD.md "SAM").
     """
     args, stepper = run.args, run.stepper
     run.trained.train()
@@ -30,8 +32,13 @@ def train_one_epoch(run: Run, epoch: int, use_sam: bool) -> dict[str, float]:
     start, images = time.monotonic(), 0
     for batch, last_of_window in training_steps(run, averages, epoch):
         weights, labels = batch["weights"], batch["label"]
+        by_chance = round(args.random_share * len(labels)) if use_sam else 0
         if use_sam:
-            split = split_patches(weights, batch["noise"], args.mask_ratio, args.throw_ratio)
+            chosen_by = soften(weights, args.map_temperature, args.map_uniform)
+            chosen_by[:by_chance] = 1
+            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio)
+            if by_chance:
+                labels = labels.index_fill(0, torch.arange(by_chance, len(labels), device=labels.device), NO_LABEL)
         else:
             split = split_patches(torch.ones_like(weights), batch["noise"], args.random_mask_ratio)
         with stepper.precision():
@@ -42,8 +49,8 @@ def train_one_epoch(run: Run, epoch: int, use_sam: bool) -> dict[str, float]:
             loss=loss,
             loss_pixels=output.reconstruction,
             loss_class=output.classification,
-            train_top1=(output.logits.argmax(-1) == labels).float().mean(),
-            **(weight_shares(weights, split) if use_sam else {}),
+            train_top1=(output.logits.argmax(-1) == batch["label"]).float().mean(),
+            **(weight_shares(weights[by_chance:], Split(*(part[by_chance:] for part in split))) if use_sam else {}),
         )
         images += len(labels) * distributed.world_size()
     return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
@@ -53,18 +60,17 @@ def look(run: Run, epoch: int) -> dict[str, float]:
     """What the model knows and sees after an epoch, on the validation images; a sheet of pictures is drawn on the way.
 
     Returns:
-        ``val_top1`` of the class-token head on all patches and, where lesion masks are at hand, the figures of
-        :func:`util.localisation.measure`.
+        ``val_top1`` of the class-token head on all patches and the figures of :meth:`util.run.Run.localise`.
     """
     args = run.args
     probabilities = class_probabilities(run.model, run.val_images, args, run.precision)
-    maps = attention_maps(run.model, run.val_images, args, run.precision)
+    maps = map_source.maps(run.model, run.val_images, args, run.precision, run.source_in_use(len(run.model.blocks)))
     if distributed.is_main():
         figure = draw_sheet(run, maps, f"{args.model}, {run.folder.name}, after epoch {epoch}")
         figure.savefig(run.folder / f"sheet-{epoch}.png")
         run.log.figure("sheet", figure, epoch)
     top1 = (probabilities.argmax(1) == run.val_images.labels).float().mean().item()
-    return {"val_top1": top1, **measure(maps, run.masks, args.input_size)}
+    return {"val_top1": top1, **run.localise()}
 
 
 def draw_sheet(run: Run, maps: Tensor, title: str, count: int = 6) -> Figure:

@@ -8,7 +8,7 @@ from torch import nn
 
 import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
-from util import checkpoint, distributed, metrics, options
+from util import checkpoint, distributed, map_source, metrics, options
 from util.augment import Augment, PolicyAugment
 from util.errors import InputError, run_script
 from util.log import say
@@ -32,7 +32,16 @@ def get_args() -> argparse.Namespace:
     )
     pooling.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
     model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
-    options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
+    masking = options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
+    masking.add_argument(
+        "--visible_end",
+        choices=("low", "high"),
+        default="low",
+        help="what SAM leaves visible: the low end of the map (the paper) or the high end",
+    )
+    masking.add_argument(
+        "--unmasked_epochs", type=options.number(int, 0), default=0, metavar="N", help="last epochs, on all patches"
+    )
     optimisation = options.add_optimisation_options(parser, epochs=100, batch_size=256, warmup_epochs=5, min_lr=1e-6)
     optimisation.add_argument(
         "--layer_decay",
@@ -49,6 +58,8 @@ def get_args() -> argparse.Namespace:
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
+    if args.unmasked_epochs > args.epochs:
+        raise InputError(f"--unmasked_epochs {args.unmasked_epochs} is more than --epochs {args.epochs}")
     if args.aa:
         PolicyAugment.check(args.aa)
     if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
@@ -92,6 +103,8 @@ def settle_model_options(args, source: dict | None, path: str | None) -> None:
     shape = checkpoint.Shape.of(source["model"], path) if source else None
     args.input_size = args.input_size or recorded.get("input_size") or 224
     args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
+    args.registers = shape.registers if args.registers is None and shape else args.registers or 0
+    map_source.check(args.map, ENCODERS[args.model]["depth"])
     if args.pool is None:
         args.pool = recorded.get("pool") or ("token" if args.eval and "norm.weight" in source["model"] else "avg")
     patches = options.check_grid(args)
@@ -107,7 +120,28 @@ def build_model(args, num_classes: int, drop_path: float) -> VisionTransformer:
         num_classes=num_classes,
         global_pool=args.pool,
         drop_path_rate=drop_path,
+        registers=args.registers,
     )
+
+
+def model_of_first_maps(args, source: dict | None, num_classes: int) -> VisionTransformer | None:
+    """The model that computes the maps before epoch 0 where they need a trained head, which the new one is not yet.
+
+    Returns:
+        The pre-trained encoder with its own head and pooling; None where the map needs no head.
+    """
+    if args.masking != "attention" or args.map not in map_source.READS_HEAD:
+        return None
+    remedy = "use --map last or blockN"
+    if not source:
+        raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
+    outputs = len(source["model"].get("head.bias", ()))
+    if outputs != num_classes or not source.get("args", {}).get("class_weight", 1):
+        raise InputError(f"--map {args.map}: {args.finetune} has no head trained on these classes; {remedy}")
+    pool = "token" if "norm.weight" in source["model"] else "avg"
+    model = build_model(argparse.Namespace(**{**vars(args), "pool": pool}), num_classes, drop_path=0.0)
+    checkpoint.load_encoder(model, source["model"], args.finetune, new_head=False)
+    return model
 
 
 def evaluate_only(args) -> None:
@@ -152,29 +186,37 @@ def main() -> None:
     elif not run.resumed:
         say(checkpoint.load_encoder(model, source["model"], args.finetune, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
+    pretrained = None if run.resumed else model_of_first_maps(args, source, len(run.classes))
     run.open()
     model.to(run.device)
-    groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
+    groups = parameter_groups(
+        model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "reg_token", "pos_embed")
+    )
     augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
     run.prepare(model, groups, (0.9, 0.999), augment)
 
     mixup, erasing = engine.make_mixup(args, len(run.classes)), engine.make_erasing(args, run.device)
+    masked_epochs = args.epochs - args.unmasked_epochs
     with run.saving_when_stopped():
         for epoch in run.epochs():
-            if args.masking == "attention" and run.map_entropy is None:
-                run.refresh_maps()
-            values = engine.train_one_epoch(run, epoch, mixup, erasing)
-            if args.masking == "attention":
-                values["map_entropy"] = run.map_entropy
-            results, _ = engine.evaluate(run, localise=False)
+            masking = args.masking if epoch < masked_epochs else "none"
+            if masking == "attention" and run.map_entropy is None:
+                run.refresh_maps(pretrained and pretrained.to(run.device))
+                pretrained = None
+            values = engine.train_one_epoch(run, epoch, masking, mixup, erasing)
+            if masking == "attention":
+                values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
+            last = epoch + 1 == args.epochs
+            results, _ = engine.evaluate(run, localise=last or (epoch + 1) % args.loc_interval == 0)
             values |= {f"val_{name}": results[name] for name in engine.LOGGED}
-            if args.masking == "attention" and run.maps_due_after(epoch, first=0):
+            values |= {name: value for name, value in results.items() if name.startswith(("map_", "localisation"))}
+            if args.masking == "attention" and epoch + 1 < masked_epochs and run.maps_due_after(epoch, first=0):
                 run.refresh_maps()
             is_best = values["val_top1"] > run.best.get("val_top1", -1.0)
             if is_best:
                 run.best = {"epoch": epoch, "val_top1": values["val_top1"]}
             run.end_epoch(epoch, values, is_best)
-            if epoch + 1 == args.epochs:
+            if last:
                 say(f"last epoch {epoch}: top-1 {100 * values['val_top1']:.2f} % (checkpoint-last.pth)")
                 say(
                     f"best epoch {run.best['epoch']}: top-1 {100 * run.best['val_top1']:.2f} %, chosen on val/ itself "

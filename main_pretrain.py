@@ -6,9 +6,9 @@ import argparse
 
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
-from util import options
+from util import map_source, options
 from util.augment import Augment
-from util.errors import run_script
+from util.errors import InputError, run_script
 from util.log import say
 from util.optimisation import parameter_groups
 from util.run import Run
@@ -27,6 +27,12 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     masking.add_argument(
         "--sam_epoch", type=options.number(int, 0), default=41, metavar="EPOCH", help="first epoch (from 0) masked by SAM"
     )
+    masking.add_argument(
+        "--random_share",
+        type=options.RATIO,
+        default=0.0,
+        help="while SAM runs, share of each batch masked by chance instead; if above 0, only there does the head learn",
+    )
     optimisation = options.add_optimisation_options(parser, epochs=300, batch_size=64, warmup_epochs=40, min_lr=0.0)
     optimisation.add_argument(
         "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
@@ -38,6 +44,11 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     patches = options.check_grid(args)
     options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     options.check_ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
+    map_source.check(args.map, AUTOENCODERS[args.model]["depth"])
+    if args.masking == "attention" and args.map in map_source.READS_HEAD and not args.class_weight:
+        raise InputError(f"--map {args.map} reads the head, which --class_weight 0 never trains; use last or blockN")
+    if args.random_share and not 0 < round(args.random_share * args.batch_size) < args.batch_size:
+        raise InputError(f"--random_share {args.random_share:g} of --batch_size {args.batch_size} is no part of a batch")
     return args
 
 
@@ -52,6 +63,7 @@ def prepare(args: argparse.Namespace) -> Run:
         img_size=args.input_size,
         num_classes=len(run.classes),
         norm_pix_loss=args.norm_pix_loss,
+        registers=args.registers,
     ).to(run.device)
     augment = Augment(args.input_size, args.patch_size, args.crop_scale)
     run.prepare(model, parameter_groups(model, args.weight_decay), (0.9, 0.95), augment)
@@ -71,9 +83,9 @@ def main() -> None:
                 run.refresh_maps()
             values = engine.train_one_epoch(run, epoch, use_sam)
             if use_sam:
-                values["map_entropy"] = run.map_entropy
+                values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
             refresh = run.maps_due_after(epoch, sam_epoch)
-            if refresh or epoch + 1 == args.epochs:
+            if refresh or (epoch + 1) % args.loc_interval == 0 or epoch + 1 == args.epochs:
                 values |= engine.look(run, epoch)
             if refresh:
                 run.refresh_maps()

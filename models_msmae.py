@@ -62,7 +62,7 @@ class MaskedAutoencoder(VisionTransformer):
         """Predict the masked patches; thrown patches are not there, and order does not matter to attention.
 
         Args:
-            features: ``[B, 1 + V, D]``, the encoder's normalised tokens of the class and the visible patches.
+            features: ``[B, 1 + R + V, D]``, the encoder's normalised tokens; its registers end here.
             visible: ``[B, V]`` and masked: ``[B, M]`` patch indices.
 
         Returns:
@@ -70,7 +70,7 @@ class MaskedAutoencoder(VisionTransformer):
         """
         position = self.decoder_pos_embed[0, 1:]
         tokens = self.decoder_embed(features)
-        known = tokens[:, 1:] + F.embedding(visible, position)
+        known = tokens[:, self.num_prefix_tokens :] + F.embedding(visible, position)
         unknown = self.mask_token + F.embedding(masked, position)
         tokens = torch.cat([tokens[:, :1] + self.decoder_pos_embed[:, :1], known, unknown], dim=1)
         tokens = self.decoder_blocks(tokens)[:, -masked.shape[1] :]
@@ -89,7 +89,10 @@ class MaskedAutoencoder(VisionTransformer):
         return target
 
     def forward(self, images: Tensor, split: Split, labels: Tensor) -> PretrainOutput:
-        """Losses of a batch: ``images`` [B, 3, H, W] normalised, the split of their patches, ``labels`` [B]."""
+        """Losses of a batch: ``images`` [B, 3, H, W] normalised, the split of their patches, ``labels`` [B].
+
+        A label of -100 leaves its image out of the classification loss.
+        """
         features = self.forward_features(images, split.visible)
         logits = self.forward_head(features).float()
         prediction = self.decode(features, split.visible, split.masked).float()

@@ -3,6 +3,8 @@
 Pre-training (``models_msmae``), fine-tuning and segmentation all use it. Parameter names are MAE's. METHOD.md "Encoder".
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -11,7 +13,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
-from util.attention_map import average_heads
+from util.attention_map import accumulate_relevance, average_heads
 
 
 class Attention(vision_transformer.Attention):
@@ -112,6 +114,8 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         global_pool: what the head reads: "token", the class token after ``norm``, or "avg", the mean of the patches with
             MAE's ``fc_norm`` after it (there is no ``norm`` then).
         drop_path_rate: stochastic depth of the last block; earlier blocks linearly less.
+        registers: number of register tokens (Darcet et al., "Vision transformers need registers", 2023): learnt tokens
+            beside the class token that nothing reads, where attention can be parked.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         num_classes: int = 1000,
         global_pool: str = "token",
         drop_path_rate: float = 0.0,
+        registers: int = 0,
     ):
         super().__init__(
             img_size,
@@ -137,6 +142,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
             block_fn=Block,
             weight_init="skip",
+            reg_tokens=registers,
         )
         self.patch_size = patch_size
         self.grid_size = tuple(self.patch_embed.grid_size)
@@ -144,17 +150,19 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
         nn.init.zeros_(self.patch_embed.proj.bias)
         nn.init.normal_(self.cls_token, std=0.02)
-        self.pos_embed.data.copy_(sincos_position_embedding(embed_dim, self.grid_size))
+        if registers:
+            nn.init.normal_(self.reg_token, std=0.02)
+        self.pos_embed = nn.Parameter(sincos_position_embedding(embed_dim, self.grid_size))
 
     def embed(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Tokens of the class and of the visible patches; hidden patches are never embedded.
+        """Tokens of the class, the registers and the visible patches; hidden patches are never embedded.
 
         Args:
             images: ``[B, 3, H, W]``, normalised.
             visible: ``[B, V]`` patch indices, or None for all patches in order.
 
         Returns:
-            ``[B, 1 + V, D]``.
+            ``[B, 1 + R + V, D]``, R being the number of registers, mostly 0.
         """
         patches = patchify(images, self.patch_size)
         position = self.pos_embed[:, 1:]
@@ -163,11 +171,13 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             position = F.embedding(visible, position[0])
         projection = self.patch_embed.proj  # a convolution whose stride is its kernel is a matrix on patches
         tokens = F.linear(patches, projection.weight.flatten(1), projection.bias) + position
-        class_token = (self.cls_token + self.pos_embed[:, :1]).expand(len(images), -1, -1)
-        return torch.cat([class_token.to(tokens.dtype), tokens], dim=1)
+        prefix = self.cls_token + self.pos_embed[:, :1]
+        if self.num_reg_tokens:
+            prefix = torch.cat([prefix, self.reg_token], dim=1)
+        return torch.cat([prefix.to(tokens.dtype).expand(len(images), -1, -1), tokens], dim=1)
 
     def forward_features(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Normalised tokens ``[B, 1 + V, D]`` of the class and the visible patches (arguments as in :meth:`embed`)."""
+        """Normalised tokens ``[B, 1 + R + V, D]`` (arguments and shape as in :meth:`embed`)."""
         return self.norm(self.blocks(self.embed(images, visible)))
 
     def classify(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -177,23 +187,67 @@ class VisionTransformer(vision_transformer.VisionTransformer):
     forward = classify
 
     @torch.no_grad()
-    def attention_map(self, images: Tensor) -> Tensor:
-        """The map of whole images, METHOD.md "The map": the class token's attention in the last block.
+    def attention_maps(self, images: Tensor, blocks: Sequence[int] = ()) -> Tensor:
+        """Maps of whole images from the class token's attention, METHOD.md "The map"; call it in evaluation mode.
 
-        Only the class token's row of that block is computed. Call it in evaluation mode.
+        Only the class token's row of the last block that is asked for is computed, and nothing after it.
 
         Args:
             images: ``[B, 3, H, W]``, normalised, not augmented.
+            blocks: which blocks' attention, counted from 1, ascending; by default the last one's, which is the paper's map.
+
+        Returns:
+            ``[B, len(blocks), gh, gw]`` float32 in [0, 1].
+        """
+        blocks = blocks or (len(self.blocks),)
+        tokens, maps = self.embed(images), []
+        for number, block in enumerate(self.blocks[: blocks[-1]], start=1):
+            if number in blocks:
+                row = block.attn.class_token_row(block.norm1(tokens))
+                maps.append(average_heads(row[:, :, self.num_prefix_tokens :]))
+            if number < blocks[-1]:
+                tokens = block(tokens)
+        return torch.stack(maps, dim=1).unflatten(2, self.grid_size)
+
+    def relevance_map(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Maps of whole images from what carries a class's logit, METHOD.md "The map"; call it in evaluation mode.
+
+        Chefer, Gur and Wolf, "Generic attention-model explainability", ICCV 2021: attention weighted by the logit's
+        gradient, accumulated over the blocks, for the tokens alone that the head reads. It costs a forward and a backward
+        pass, and the memory of all attention while it runs.
+
+        Args:
+            images: ``[B, 3, H, W]``, normalised, not augmented.
+            labels: ``[B]``, the classes to explain; None explains the class that the model predicts.
 
         Returns:
             ``[B, gh, gw]`` float32 in [0, 1].
         """
-        *early, last = self.blocks
-        tokens = self.embed(images)
-        for block in early:
-            tokens = block(tokens)
-        row = last.attn.class_token_row(last.norm1(tokens))
-        return average_heads(row[:, :, 1:]).unflatten(1, self.grid_size)
+        layers = [block.attn for block in self.blocks]
+        with torch.enable_grad(), recorded(layers):
+            logits = self.classify(images)
+            explained = logits.detach().argmax(-1) if labels is None else labels
+            attention = [layer.return_attn() for layer in layers]
+            gradients = torch.autograd.grad(logits.gather(1, explained[:, None]).sum(), attention)
+        read = torch.zeros(attention[0].shape[0], attention[0].shape[-1], device=images.device)
+        if self.global_pool == "token":
+            read[:, 0] = 1
+        else:
+            read[:, self.num_prefix_tokens :] = 1 / (read.shape[1] - self.num_prefix_tokens)
+        relevance = accumulate_relevance([kept.detach() for kept in attention], gradients, read) - read
+        return average_heads(relevance[:, None, self.num_prefix_tokens :]).unflatten(1, self.grid_size)
+
+
+@contextmanager
+def recorded(layers: Sequence[Attention]) -> Iterator[None]:
+    """In this context the layers keep their attention; afterwards it is let go."""
+    try:
+        for layer in layers:
+            layer.record = True
+        yield
+    finally:
+        for layer in layers:
+            layer.record, layer.attn = False, None
 
 
 ENCODERS = {

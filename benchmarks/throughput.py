@@ -14,10 +14,10 @@ import torch
 from benchmarks import contenders, flops, pipeline
 from benchmarks.measure import Timing, machine, peak_memory, product_rate, ratio, time_in_turn
 from models_vit import ENCODERS, create_encoder
+from util import map_source
 from util.errors import run_script
 from util.optimisation import Precision
 from util.place import choose_device, choose_precision
-from util.whole_set import attention_maps
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -122,7 +122,7 @@ def inference(options) -> Iterator[Row]:
     with pipeline.jpeg_folder(count, 256) as root:
         images = pipeline.training_images(root, "auto", options.input_size, model.patch_size).images
         calls = {
-            f"maps of a set of {count} images": lambda: attention_maps(model, images, options, precision),
+            f"maps of a set of {count} images": lambda: map_source.maps(model, images, options, precision, "last"),
             "plain forward passes, batches at hand": forward_all,
         }
         timings = time_in_turn(calls, device, options.rounds, options.shortest)

@@ -36,7 +36,7 @@ def test_map_equals_that_of_the_full_softmax(encoder):
     images = torch.randn(3, 3, 40, 40)
     with torch.no_grad():
         expected = slow_map(encoder, images)
-    torch.testing.assert_close(encoder.attention_map(images), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder.attention_maps(images)[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_attention_is_kept_only_on_request(encoder):
@@ -44,7 +44,8 @@ def test_attention_is_kept_only_on_request(encoder):
     attention = encoder.blocks[-1].attn
     assert attention.return_attn() is None
     encoder(images)
-    encoder.attention_map(images)
+    encoder.attention_maps(images)
+    encoder.relevance_map(images)
     assert all(block.attn.return_attn() is None for block in encoder.blocks)
     attention.record = True
     encoder(images)

@@ -76,9 +76,12 @@ def test_cache_auto_follows_the_memory(phantoms, monkeypatch):
 
 def test_whole_images_cover_the_set_in_order(images):
     found = list(whole_batches(images, 16, 5))
-    assert [len(batch) for batch in found] == [5, 5, 5, 5, 4]
+    assert [len(batch) for batch, _ in found] == [5, 5, 5, 5, 4]
     expected = torch.stack([resize_whole(images[i], 16) for i in range(24)])
-    assert torch.equal(torch.cat(found), expected) and expected.shape == (24, 3, 16, 16)
+    assert torch.equal(torch.cat([batch for batch, _ in found]), expected) and expected.shape == (24, 3, 16, 16)
+    assert torch.equal(torch.cat([labels for _, labels in found]), images.labels)
+    ((batch, labels),) = whole_batches(images, 16, 5, chosen=[20, 3])
+    assert torch.equal(batch, expected[[20, 3]]) and torch.equal(labels, images.labels[[20, 3]])
 
 
 def test_shards_of_processes_cover_the_set_once(images, monkeypatch):
@@ -87,7 +90,7 @@ def test_shards_of_processes_cover_the_set_once(images, monkeypatch):
     for rank in range(3):
         monkeypatch.setenv("RANK", str(rank))
         monkeypatch.setenv("WORLD_SIZE", "3")
-        assert torch.equal(torch.cat(list(whole_batches(images, 16, 5))), expected[rank::3])
+        assert torch.equal(torch.cat([batch for batch, _ in whole_batches(images, 16, 5)]), expected[rank::3])
         trained += list(training_loader(TrainingImages(images, Augment(32, 8), (4, 4), 0), 2, 0, False).sampler)
     assert sorted(trained) == list(range(24))
 

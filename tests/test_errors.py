@@ -101,6 +101,15 @@ PRETRAIN_ERRORS = [
     ("--crop_scale 0 1", ["--crop_scale"]),
     ("--device cuda:99", ["--device cuda:99"]),
     ("--log_dir {file}", ["--log_dir"]),
+    ("--map head", ["--map", "blockN"]),
+    ("--map block0", ["--map", "block0"]),
+    ("--map block13", ["--map block13", "12 blocks"]),
+    ("--map relevance --class_weight 0", ["--map relevance", "--class_weight 0"]),
+    ("--map_temperature 0", ["--map_temperature"]),
+    ("--map_uniform 1.1", ["--map_uniform"]),
+    ("--random_share 1", ["--random_share"]),
+    ("--random_share 0.01", ["--random_share 0.01", "--batch_size 8"]),
+    ("--registers -1", ["--registers"]),
 ]
 
 
@@ -143,6 +152,11 @@ FINETUNE_ERRORS = [
     ("--mixup_mode row", ["--mixup_mode"]),
     ("--mixup_prob 1.5", ["--mixup_prob"]),
     ("--color_jitter -0.1", ["--color_jitter"]),
+    ("--visible_end middle", ["--visible_end"]),
+    ("--unmasked_epochs 101", ["--unmasked_epochs 101", "--epochs 100"]),
+    ("--map relevance", ["--map relevance", "--finetune"]),
+    ("--map auto --finetune {headless}", ["--map auto", "headless.pth", "no head"]),
+    ("--registers 2 --finetune {pretrained}", ["another architecture", "2 registers"]),
 ]
 
 
@@ -150,7 +164,11 @@ FINETUNE_ERRORS = [
 def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained, tmp_path):
     (tmp_path / "text.pth").write_text("no checkpoint")
     torch.save({"model": {"layer.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+    content = torch.load(pretrained / "checkpoint-last.pth")
+    content["model"] = {name: value for name, value in content["model"].items() if not name.startswith("head.")}
+    torch.save(content, tmp_path / "headless.pth")
     paths = {
+        "headless": tmp_path / "headless.pth",
         "text": tmp_path / "text.pth",
         "other": tmp_path / "other.pth",
         "pretrained": pretrained / "checkpoint-last.pth",

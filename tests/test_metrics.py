@@ -49,6 +49,21 @@ def test_localisation_of_known_maps():
     assert found["pointing"] == 1 and found["gain"] > 6
     miss = localisation(hit.roll((2, 2), (1, 2)), masks)
     assert miss["pointing"] == 0 and miss["gain"] < 0.2
+    assert (found["average_precision"], uniform["average_precision"]) == (1, pytest.approx(1 / 16))
+
+
+def test_average_precision_counts_a_patch_by_the_share_that_is_lesion():
+    """Against a literal curve over pixels, each pixel having its patch's score."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(1, 32, 32, generator=generator) < 0.2
+    scores = torch.rand(1, 4, 4, generator=generator)
+    pixels = scores.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    hits = total = area = 0.0
+    for score in scores.flatten().sort(descending=True).values:
+        patch = mask[pixels == score]
+        hits, total = hits + patch.sum().item(), total + len(patch)
+        area += patch.sum().item() / mask.sum().item() * hits / total
+    assert localisation(scores, mask)["average_precision"] == pytest.approx(area, rel=1e-5)
 
 
 def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_path):
@@ -61,7 +76,7 @@ def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_
     Image.new("L", (32, 32), 255).save(flat / f"{images.paths[0].split('/')[-1].split('.')[0]}.png")
     chosen = find_masks(images, str(flat))
     assert [mask is not None for mask in chosen] == [True] + [False] * 11
-    assert measure(torch.ones(12, 4, 4), chosen, 32)["map_gain"] == pytest.approx(1)
-    assert measure(torch.ones(12, 4, 4), [None] * 12, 32) == {}
+    figures = measure({"even": torch.ones(1, 4, 4)}, [mask for mask in chosen if mask], 32)
+    assert figures["images"] == 1 and figures["sources"]["even"]["gain"] == pytest.approx(1)
     with pytest.raises(InputError, match="--lesion_masks"):
         find_masks(images, str(tmp_path))

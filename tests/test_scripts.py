@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from util import checkpoint
+from util.map_source import names
 from util.phantom import write_phantoms
 
 
@@ -105,8 +106,10 @@ def test_evaluation(finetuned, phantoms, tmp_path):
     assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, guesses))
     assert figures["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
     assert figures["macro_auc"] == pytest.approx(roc_auc_score(labels, chances, multi_class="ovr"), abs=0.02)
-    assert figures["localisation"]["map_images"] == 9
-    assert f"top-1 {100 * figures['top1']:.2f} %" in result.stdout and "by chance" in result.stdout
+    where = figures["localisation"]
+    assert where["images"] == 9 and list(where["sources"]) == names(12)
+    assert figures["map_gain"] == where["sources"]["last"]["gain"] and f"{figures['map_gain']:.2f}" in result.stdout
+    assert f"top-1 {100 * figures['top1']:.2f} %" in result.stdout and "relevance" in result.stdout
     assert figures["top1"] == pytest.approx(log_of(finetuned)[-1]["val_top1"])
 
 
@@ -226,9 +229,20 @@ def baselines():
         ("main_pretrain.py", "--lr 1e-3"),
         ("main_pretrain.py", "--amp fp16"),
         ("main_pretrain.py", "--start_epoch 0 --seed 3"),
+        ("main_pretrain.py", "--registers 4"),
+        *(("main_pretrain.py", f"--sam_epoch 0 --map {source}") for source in ("block3", "relevance", "label", "auto")),
+        ("main_pretrain.py", "--sam_epoch 0 --map_temperature 3"),
+        ("main_pretrain.py", "--sam_epoch 0 --map_uniform 0.5"),
+        ("main_pretrain.py", "--sam_epoch 0 --random_share 0.5"),
         ("main_finetune.py", "--masking random"),
         ("main_finetune.py", "--masking none"),
         ("main_finetune.py", "--cls_token"),
+        ("main_finetune.py", "--registers 1"),
+        ("main_finetune.py", "--map block2"),
+        ("main_finetune.py", "--map_temperature 3"),
+        ("main_finetune.py", "--map_uniform 0.5"),
+        ("main_finetune.py", "--visible_end high"),
+        ("main_finetune.py", "--unmasked_epochs 1"),
         ("main_finetune.py", "--mixup 0.8"),
         ("main_finetune.py", "--cutmix 1.0"),
         ("main_finetune.py", "--mixup 0.8 --cutmix 1.0 --mixup_mode elem --mixup_switch_prob 0.3 --mixup_prob 0.9"),
@@ -254,6 +268,27 @@ def test_every_option_has_an_effect(script, options, call, phantoms, tmp_path, b
     changed = run_once(call, script, "--amp fp32 " + options, phantoms, tmp_path / "changed")
     plain = baselines[script]
     assert plain.keys() != changed.keys() or any(not torch.equal(plain[name], changed[name]) for name in plain)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
+def test_runs_with_better_maps(phase, call, pretrained, phantoms, tmp_path):
+    """The rule picks a source at each refresh, the log names it; maps before fine-tuning come from the pre-trained head."""
+    options = f"--map auto --map_uniform 0.2 --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    if phase == "pretrain":
+        command = f"main_pretrain.py {TINY_PRETRAIN} {PRETRAIN_SCHEDULE} --random_share 0.5 --registers 2 {options}"
+    else:
+        start = f"--finetune {pretrained / 'checkpoint-last.pth'} --unmasked_epochs 1"
+        command = f"main_finetune.py {TINY_FINETUNE} {FINETUNE_SCHEDULE} {start} {options}"
+    status, out, err = call(command)
+    assert status == 0, err
+    lines, first = log_of(tmp_path / "run"), {"pretrain": 2, "finetune": 0}[phase]
+    sam = lines[first : {"pretrain": 4, "finetune": 2}[phase]]
+    assert all(line["map_source"] in names(12)[:-1] and "map_on_masked" in line for line in sam)
+    assert "map_on_masked" not in lines[first - 1]
+    assert out.count("map: ") == {"pretrain": 2, "finetune": 1}[phase] and f"map: {sam[0]['map_source']}; fall of" in out
+    assert set(lines[-1]["localisation"]["sources"]) == set(names(12))
+    content = checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")
+    assert content["map_source"] == sam[-1]["map_source"]
 
 
 def test_bf16_is_close_to_fp32(call, phantoms, tmp_path):

@@ -3,6 +3,8 @@
 Implements METHOD.md "The map". A map belongs to a whole image and is a patch grid ``[gh, gw]`` of values in [0, 1].
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,27 @@ def average_heads(rows: Tensor) -> Tensor:
     spread = high - low
     scaled = torch.where(spread > 0, (rows - low) / spread.clamp_min(torch.finfo(rows.dtype).tiny), 0.0)
     return scaled.mean(1)
+
+
+def accumulate_relevance(attention: list[Tensor], gradients: Sequence[Tensor], read: Tensor) -> Tensor:
+    """How much each token contributes to what is read at the end (Chefer et al., ICCV 2021, equations 5 and 6).
+
+    There, a matrix R of token-to-token relevance starts as the identity and becomes R + E[(A * dA)+] R in each block, E
+    being the mean over heads. Only the rows that are read are wanted, and a row needs no matrix product of N x N with N x N.
+
+    Args:
+        attention: softmax attention of each block, the first block's first, ``[B, heads, N, N]``.
+        gradients: of the explained logit with respect to them.
+        read: ``[B, N]``, the weights with which the head reads the tokens.
+
+    Returns:
+        ``[B, N]`` float32: ``read`` times R.
+    """
+    row = read.float()
+    for layer, gradient in zip(reversed(attention), reversed(gradients), strict=True):
+        weighted = (layer.float() * gradient.float()).clamp_min(0).mean(1)
+        row = row + (row.unsqueeze(1) @ weighted).squeeze(1)
+    return row
 
 
 def _interpolation(start: float, length: float, extent: int, size: int, cells: int) -> Tensor:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,19 @@ class Shape:
     depth: int
     patch_size: int
     num_patches: int
+    registers: int
+
+    def __str__(self) -> str:
+        registers = f", {self.registers} registers" * bool(self.registers)
+        return f"width {self.width}, {self.depth} blocks, patch size {self.patch_size}{registers}"
 
     @classmethod
     def of(cls, parameters: dict[str, Tensor], path: str | Path) -> "Shape":
         try:
             projection, position = parameters["patch_embed.proj.weight"], parameters["pos_embed"]
             blocks = {name.split(".")[1] for name in parameters if name.startswith("blocks.")}
-            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1)
+            registers = parameters["reg_token"].shape[1] if "reg_token" in parameters else 0
+            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1, registers)
         except (KeyError, IndexError):
             raise InputError(f"{path} holds no ViT encoder (no patch_embed.proj.weight or pos_embed in it)") from None
 
@@ -133,11 +139,10 @@ def load_encoder(model: torch.nn.Module, parameters: dict[str, Tensor], path: st
         InputError: when the architecture differs.
     """
     found, wanted = Shape.of(parameters, path), Shape.of(model.state_dict(), "the model")
-    if (found.width, found.depth, found.patch_size) != (wanted.width, wanted.depth, wanted.patch_size):
+    if replace(found, num_patches=0) != replace(wanted, num_patches=0):
         raise InputError(
-            f"{path} holds another architecture: width {found.width}, {found.depth} blocks, patch size "
-            f"{found.patch_size}; the model has width {wanted.width}, {wanted.depth} blocks, patch size "
-            f"{wanted.patch_size}: change --model or --patch_size"
+            f"{path} holds another architecture: {found}; the model has {wanted}: change --model, --patch_size or "
+            "--registers"
         )
     own = model.state_dict()
     chosen = {

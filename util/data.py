@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -97,25 +97,38 @@ def resize_whole(image: Tensor, size: int, interpolation: InterpolationMode = In
 
 
 def whole_batches(
-    images: Images, size: int, batch_size: int, interpolation: InterpolationMode = InterpolationMode.BICUBIC
-) -> Iterator[Tensor]:
-    """Whole, un-augmented images in order, resized to squares; with several processes, every n-th.
+    images: Images,
+    size: int,
+    batch_size: int,
+    interpolation: InterpolationMode = InterpolationMode.BICUBIC,
+    chosen: Sequence[int] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Whole, un-augmented images in order, resized to squares, and labels; with several processes, every n-th.
 
     Threads prepare them two batches ahead, which starts at once, where loader workers would take a second to start.
 
+    Args:
+        images: of which ``chosen``, indices, are used (None: all).
+        size: side of the squares in pixels.
+        batch_size: images in a batch; the last one may be smaller.
+        interpolation: of the resizing.
+
     Yields:
-        ``[B, 3, size, size]`` uint8; the last batch may be smaller.
+        ``[B, 3, size, size]`` uint8 and ``[B]`` int64.
     """
-    shard = range(distributed.rank(), len(images), distributed.world_size())
+    chosen = range(len(images)) if chosen is None else chosen
+    shard = chosen[distributed.rank() :: distributed.world_size()]
     with ThreadPoolExecutor(default_threads()) as pool:
         ahead = deque()
         for start in range(0, len(shard), batch_size):
             indices = shard[start : start + batch_size]
-            ahead.append(pool.map(lambda index: resize_whole(images[index], size, interpolation), indices))
+            squares = pool.map(lambda index: resize_whole(images[index], size, interpolation), indices)
+            ahead.append((squares, images.labels[list(indices)]))
             if len(ahead) > 2:
-                yield torch.stack(list(ahead.popleft()))
-        while ahead:
-            yield torch.stack(list(ahead.popleft()))
+                squares, labels = ahead.popleft()
+                yield torch.stack(list(squares)), labels
+        for squares, labels in ahead:
+            yield torch.stack(list(squares)), labels
 
 
 class EpochSampler(DistributedSampler):

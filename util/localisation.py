@@ -1,13 +1,16 @@
-"""Does the map look at the lesion? Two figures where lesion masks are at hand (METHOD.md "Localisation")."""
+"""Does the map look at the lesion? Three figures where lesion masks are at hand (METHOD.md "Localisation")."""
 
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from util.errors import InputError
 from util.images import Images, read_image
+
+FIGURES = ("gain", "pointing", "average_precision")  # of a map
 
 
 def find_masks(images: Images, folder: str | None) -> list[Path | None]:
@@ -29,19 +32,21 @@ def find_masks(images: Images, folder: str | None) -> list[Path | None]:
     return found
 
 
-def measure(maps: Tensor, masks: list[Path | None], size: int) -> dict[str, float]:
-    """:func:`localisation` of the images that have a mask file, as ``map_gain`` and so on; empty when none has.
+def measure(maps: dict[str, Tensor], masks: list[Path], size: int) -> dict:
+    """:func:`localisation` of several maps of the same images.
 
     Args:
-        maps: ``[N, gh, gw]`` of all images.
-        masks: from :func:`find_masks`.
+        maps: by the name of their source, ``[N, gh, gw]`` each.
+        masks: a file for each image.
         size: pixels at which to compare.
+
+    Returns:
+        ``images`` and ``chance``, which the sources share, and ``sources``: the other figures of each.
     """
-    index = [i for i, mask in enumerate(masks) if mask]
-    if not index:
-        return {}
-    figures = localisation(maps[index], read_masks([masks[i] for i in index], size))
-    return {f"map_{name}": value for name, value in figures.items()}
+    lesions = read_masks(masks, size)
+    figures = {name: localisation(each, lesions) for name, each in maps.items()}
+    shared = {key: next(iter(figures.values()))[key] for key in ("images", "chance")}
+    return {**shared, "sources": {name: {key: each[key] for key in FIGURES} for name, each in figures.items()}}
 
 
 def read_masks(paths: list[Path], size: int) -> Tensor:
@@ -59,13 +64,17 @@ def localisation(maps: Tensor, masks: Tensor) -> dict[str, float]:
 
     Returns:
         ``gain``: share of the map inside the lesion relative to the lesion's share of the area (1 is chance), averaged
-        over images; ``pointing``: share of images whose map has its maximum inside the lesion; ``chance``: the mean share
-        of area, which is what pointing at random would reach; ``images``: number of images with a lesion.
+        over images; ``pointing``: share of images whose map has its maximum inside the lesion; ``average_precision``: area
+        under the precision-recall curve of the patches, each counting as lesion by its share of it, averaged over images;
+        ``chance``: the mean share of area, which is what pointing at random would reach, and nearly what the average
+        precision of a uniform map is; ``images``: number of images with a lesion.
     """
     some = masks.flatten(1).any(1)
     maps, masks = maps[some], masks[some].float()
     if not len(maps):
-        return {"gain": float("nan"), "pointing": float("nan"), "chance": float("nan"), "images": 0}
+        return {**dict.fromkeys((*FIGURES, "chance"), float("nan")), "images": 0}
+    covered = F.adaptive_avg_pool2d(masks, maps.shape[-2:])
+    precision = [patch_average_precision(*pair) for pair in zip(maps.flatten(1), covered.flatten(1), strict=True)]
     pixel = F.interpolate(maps[:, None].float(), masks.shape[-2:], mode="bilinear", antialias=False)[:, 0].flatten(1)
     masks = masks.flatten(1)
     area = masks.mean(1)
@@ -74,6 +83,17 @@ def localisation(maps: Tensor, masks: Tensor) -> dict[str, float]:
     return {
         "gain": float((inside / area).mean()),
         "pointing": float(peak.mean()),
+        "average_precision": sum(precision) / len(precision),
         "chance": float(area.mean()),
         "images": len(maps),
     }
+
+
+def patch_average_precision(scores: Tensor, covered: Tensor) -> float:
+    """Area under the precision-recall curve of one image's patches ``[L]``, ``covered`` being the lesion's share of each.
+
+    A patch counts as lesion with that share and as no lesion with the rest.
+    """
+    lesion = torch.cat([torch.ones_like(covered), torch.zeros_like(covered)])
+    share = torch.cat([covered, 1 - covered])
+    return float(average_precision_score(lesion, torch.cat([scores, scores]), sample_weight=share))

@@ -68,8 +68,11 @@ def table(results: dict) -> str:
         )
     if where := results.get("localisation"):
         lines.append(
-            f"attention maps of {where['map_images']} images with a lesion: {where['map_gain']:.2f} x as much weight in the "
-            f"lesion as its area would get by chance; maximum in the lesion in {100 * where['map_pointing']:.1f} % "
-            f"(chance {100 * where['map_chance']:.1f} %)"
+            f"attention maps of {where['images']} images with a lesion: weight in the lesion relative to its area (gain; "
+            f"chance 1), maximum in the lesion (pointing; chance {100 * where['chance']:.1f} %), average precision"
         )
+        lines += [
+            f"{name:<24}{row['gain']:>8.2f}{100 * row['pointing']:>11.1f} %{row['average_precision']:>13.3f}"
+            for name, row in where["sources"].items()
+        ]
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import os
 import re
 from typing import NamedTuple
 
-from util import distributed
+from util import distributed, map_source
 from util.errors import InputError
 from util.masking import hidden_counts
 
@@ -116,6 +116,14 @@ def add_model_options(parser: Parser, models: list[str], default: str, input_siz
         "--input_size", type=COUNT, default=input_size, metavar="PIXELS", help="side of the input" + from_checkpoint
     )
     group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch (default: the model's)")
+    group.add_argument(
+        "--registers",
+        type=number(int, 0),
+        default=0 if input_size else None,
+        metavar="N",
+        help="learnt tokens beside the class token where attention can be parked"
+        + (" (default: as many as the checkpoint has)" if not input_size else ""),
+    )
     return group
 
 
@@ -132,6 +140,24 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
     group.add_argument("--throw_ratio", type=RATIO, default=0.3, help="share of the patches that SAM throws")
     group.add_argument(
         "--loc_interval", type=COUNT, default=loc_interval, metavar="EPOCHS", help="epochs between refreshes of the maps"
+    )
+    group.add_argument(
+        "--map",
+        type=map_source.parse,
+        default="last",
+        metavar="SOURCE",
+        help="where maps come from: last, the last block's attention (the paper); blockN, the N-th block's, as block3; "
+        "relevance, gradient-weighted, of the predicted class; label, of the labelled class (lets the label leak into the "
+        "masking); auto, the one of the others whose top patches the head misses most",
+    )
+    group.add_argument(
+        "--map_temperature",
+        type=number(float, 0, open_ends="low"),
+        default=1.0,
+        help="above 1 the map is flattened before SAM draws by it",
+    )
+    group.add_argument(
+        "--map_uniform", type=SHARE, default=0.0, help="share of the map that is spread evenly before SAM draws by it"
     )
     return group
 

@@ -8,19 +8,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util import checkpoint, distributed, interruption
+from util import checkpoint, distributed, interruption, map_source
 from util.attention_map import relative_entropy
 from util.augment import Augment
 from util.data import TrainingImages, open_folders, training_loader
 from util.errors import DiskError, InputError
 from util.images import Images
-from util.localisation import find_masks
+from util.localisation import find_masks, measure
 from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Schedule, Stepper
 from util.options import check_training
 from util.place import check_space, clear, make_writable, output_folder, start
 from util.progress import clock
-from util.whole_set import attention_maps
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 # Options that may differ in a resumed run without a word
@@ -83,6 +82,7 @@ class Run:
         self.precision = Precision(self.device, args.amp)
         self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
         self.map_entropy: float | None = None  # of the training set's maps; None until there are maps
+        self.map_source: str | None = None  # where these come from; what --map says, unless it says auto
         self.best: dict = {}  # epoch and figures of the best validation so far, in fine-tuning
 
     def open(self) -> None:
@@ -106,7 +106,7 @@ class Run:
         """Make loader, optimiser, schedule and log for a model, and restore what ``--resume`` found.
 
         Args:
-            model: on the device; it has ``grid_size`` and ``attention_map``.
+            model: on the device; it has ``grid_size`` and its maps.
             groups: of parameters, for AdamW; ``betas`` too.
             augment: of the training images.
         """
@@ -199,11 +199,36 @@ class Run:
             "the last checkpoint is intact: lower --blr, set --clip_grad 1, use --amp fp32, or look at these images"
         )
 
-    def refresh_maps(self) -> None:
-        """Compute the maps of the training images from the current model; the loader's workers see them."""
-        maps = attention_maps(self.model, self.train_images, self.args, self.precision)
+    def refresh_maps(self, model: nn.Module | None = None) -> None:
+        """Compute the maps of the training images from the current model, or another; the loader's workers see them."""
+        source, passes = self.args.map, (model or self.model, self.train_images, self.args, self.precision)
+        if source == "auto":
+            source, falls = map_source.choose(*passes)
+            ranking = sorted(falls.items(), key=lambda item: -item[1])
+            say(f"map: {source}; fall of confidence {', '.join(f'{name} {fall:.3f}' for name, fall in ranking)}")
+        maps = map_source.maps(*passes, source)
         self.dataset.maps.copy_(maps)
-        self.map_entropy = float(relative_entropy(maps.flatten(1)).mean())
+        self.map_entropy, self.map_source = float(relative_entropy(maps.flatten(1)).mean()), source
+
+    def localise(self) -> dict:
+        """Where every source's map looks, on the validation images that have a lesion mask; empty when none has.
+
+        Returns:
+            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, and ``localisation``: what
+            :func:`util.localisation.measure` gives for all.
+        """
+        chosen = [index for index, mask in enumerate(self.masks) if mask]
+        if not chosen:
+            return {}
+        maps = map_source.maps_by_source(self.model, self.val_images, self.args, self.precision, chosen)
+        figures = measure(maps, [self.masks[index] for index in chosen], self.args.input_size)
+        used = figures["sources"][self.source_in_use(len(self.model.blocks))]
+        return {**{f"map_{name}": value for name, value in used.items()}, "localisation": figures}
+
+    def source_in_use(self, depth: int) -> str:
+        """The source of the present maps as :func:`util.map_source.names` has it; the last block until ``auto`` chose."""
+        source = self.map_source or self.args.map
+        return "last" if source in ("auto", f"block{depth}") else source
 
     def maps_due_after(self, epoch: int, first: int) -> bool:
         """Whether maps are to be computed after this epoch, SAM running from epoch ``first``: then and periodically."""
@@ -225,7 +250,11 @@ class Run:
         distributed.barrier()
         self.epoch, self.step, self.averages = epoch + 1, 0, Averages()
         left = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch) * (self.args.epochs - epoch - 1)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        shown = "  ".join(
+            f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
+            for name, value in values.items()
+            if not isinstance(value, dict)
+        )
         say(f"epoch {epoch} of {self.args.epochs}: {shown}  ({clock(left)} left)")
 
     def close(self) -> None:
@@ -273,6 +302,7 @@ class Run:
             "scaler": self.stepper.scaler.state_dict(),
             "maps": None if self.map_entropy is None else self.dataset.maps.clone(),
             "map_entropy": self.map_entropy,
+            "map_source": self.map_source,
             "best": self.best,
         }
 
@@ -287,6 +317,7 @@ class Run:
                 self.stepper.scaler.load_state_dict(content["scaler"])
                 self.stepper.last_scale = self.stepper.scaler.get_scale()
                 self.map_entropy, self.best = content["map_entropy"], content["best"]
+                self.map_source = content.get("map_source", "last" if self.map_entropy else None)
                 if content["maps"] is not None:
                     self.dataset.maps.copy_(content["maps"])
             except (RuntimeError, ValueError, KeyError) as error:

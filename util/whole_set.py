@@ -1,6 +1,6 @@
-"""Passes over a whole set of un-augmented images without gradient: its maps, and its class probabilities."""
+"""Passes over a set of un-augmented images without gradient: class probabilities, and whatever else is asked of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,15 +16,25 @@ from util.progress import track
 
 @torch.no_grad()
 def over_images(
-    compute: Callable[[Tensor], Tensor],
+    compute: Callable[[Tensor, Tensor], Tensor],
     model: torch.nn.Module,
     images: Images,
     args,
     precision: Precision,
     title: str,
     interpolation: InterpolationMode = InterpolationMode.BICUBIC,
+    chosen: Sequence[int] | None = None,
 ) -> Tensor:
-    """``compute(batch)`` in evaluation mode for every whole image, in the order of the set, on the CPU as float32.
+    """``compute(pixels, labels)`` in evaluation mode for whole images in their order, on the CPU as float32.
+
+    Args:
+        compute: takes ``[B, 3, S, S]``, normalised, and ``[B]``, on the device; gives ``[B, ...]``.
+        model: put into evaluation mode meanwhile.
+        images: of which ``chosen``, indices, are used (None: all).
+        args: ``input_size`` and ``batch_size``.
+        precision: of the model's products.
+        title: of the progress bar.
+        interpolation: of the resizing.
 
     Raises:
         Stopped: between batches, when a signal asked for it.
@@ -32,25 +42,23 @@ def over_images(
     was_training = model.training
     model.eval()
     rows = []
-    batches = whole_batches(images, args.input_size, args.batch_size, interpolation)
-    own = -(-len(images) // distributed.world_size())
-    for batch in track(batches, title, total=-(-own // args.batch_size), scale=args.batch_size):
+    total = len(images) if chosen is None else len(chosen)
+    batches = whole_batches(images, args.input_size, args.batch_size, interpolation, chosen)
+    own = -(-total // distributed.world_size())
+    for batch, labels in track(batches, title, total=-(-own // args.batch_size), scale=args.batch_size):
         pixels = normalize(batch.to(precision.device, non_blocking=True))
         with precision():
-            rows.append(compute(pixels).float())
+            rows.append(compute(pixels, labels.to(precision.device, non_blocking=True)).float())
         if interruption.asked() and distributed.world_size() == 1:  # several processes stop together, after a step
             raise interruption.Stopped(interruption.asked())
     model.train(was_training)
-    return distributed.gather_rows(torch.cat(rows).cpu(), len(images))
-
-
-def attention_maps(model: torch.nn.Module, images: Images, args, precision: Precision) -> Tensor:
-    """The maps of a set, ``[N, gh, gw]`` in [0, 1] (METHOD.md "The map")."""
-    title = f"maps of {images.root.name}"
-    return over_images(model.attention_map, model, images, args, precision, title, InterpolationMode.BILINEAR)
+    return distributed.gather_rows(torch.cat(rows).cpu(), total)
 
 
 def class_probabilities(model: torch.nn.Module, images: Images, args, precision: Precision) -> Tensor:
     """The probabilities of a set, ``[N, classes]``, from all patches of each image."""
-    title = f"evaluating {images.root.name}"
-    return over_images(lambda pixels: model.classify(pixels).float().softmax(-1), model, images, args, precision, title)
+
+    def compute(pixels: Tensor, _: Tensor) -> Tensor:
+        return model.classify(pixels).float().softmax(-1)
+
+    return over_images(compute, model, images, args, precision, f"evaluating {images.root.name}")
