@@ -1,5 +1,6 @@
 # make demo: see MSMAE work on made-up images.   make test: lint and test.
 # make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
+# make ablation: compare the choices of masking and maps on made-up images.
 # Each sets itself up in .venv first.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
 SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo test stress bench clean
+.PHONY: demo test stress bench ablation clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -31,6 +32,10 @@ stress: $(VENV)/ready-to-test
 bench: $(VENV)/ready-to-bench
 	$(BIN)/python -m benchmarks.throughput
 
+ablation: $(VENV)/ready
+	test -d ablation/data || $(BIN)/python -m util.phantom ablation/data --train 400 --val 200 --size 64
+	$(BIN)/python -m benchmarks.ablation --data_path ablation/data --name phantoms --preset quick --seeds 0 --results ablation
+
 $(VENV)/ready: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -45,5 +50,5 @@ $(VENV)/ready-to-bench: $(VENV)/ready benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf demo .pytest_cache .ruff_cache
+	rm -rf demo ablation .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

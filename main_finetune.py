@@ -17,7 +17,7 @@ from util.run import Run
 from util.seeds import seed_everything
 
 
-def get_args() -> argparse.Namespace:
+def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = options.Parser(__doc__)
     options.add_data_options(parser)
     model = options.add_model_options(parser, list(ENCODERS), default="vit_base_patch16", input_size=None)
@@ -53,7 +53,7 @@ def get_args() -> argparse.Namespace:
     add_augmentation_options(parser)
     running = options.add_running_options(parser)
     running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:

@@ -1,0 +1,371 @@
+"""Which choice helps? Named rows of the two entry scripts, over seeds, on any folder of images.
+
+    python -m benchmarks.ablation --data_path DIR --preset cpu --seeds 0 1 2
+
+A row is a pre-training, which rows share, and a fine-tuning; a cell is a row with a seed. Cells that the results file holds
+are not run again, and a stopped one goes on where it was: the same command continues.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import torch
+
+import main_finetune
+import main_pretrain
+from benchmarks import flops, measure
+from benchmarks.ablation_tables import tables
+from benchmarks.leak import leaks
+from util.data import open_folders
+from util.errors import InputError, run_script
+from util.progress import clock
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = Lock()  # of the results, where stages run side by side
+
+PRETRAINING = {
+    "MAE": "--masking random --class_weight 0",
+    "AMT": "--class_weight 0",
+    "MSMAE": "",
+    "supervised": "--masking random",
+    "found": "--map auto",
+    "split": "--map auto --random_share 0.5",
+    "split, soft": "--map auto --random_share 0.5 --map_temperature 2 --map_uniform 0.2",
+    "split, registers": "--map auto --random_share 0.5 --registers 4",
+}
+FINETUNING = {
+    "all": "--masking none",
+    "SAM": "",
+    "random": "--masking random",
+    "random, then all": "--masking random --unmasked_epochs {tail}",
+    "SAM, then all": "--unmasked_epochs {tail}",
+    "found": "--map auto",
+    "found, high": "--map auto --visible_end high",
+    "found, high, then all": "--map auto --visible_end high --unmasked_epochs {tail}",
+    "class token": "--masking none --cls_token",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: the keys of :data:`PRETRAINING` (None: no pre-training) and :data:`FINETUNING`."""
+
+    name: str
+    pretraining: str | None
+    finetuning: str
+    longer: float = 1.0  # epochs of fine-tuning relative to the other rows'
+
+
+MASKED_LONGER = 3.0  # masked epochs cost about a third of an epoch on all patches: equal time, about
+ROWS = (
+    Row("MAE", "MAE", "all"),
+    Row("AMT", "AMT", "all"),
+    Row("MSMAE, pre-training only", "MSMAE", "all"),
+    Row("MSMAE", "MSMAE", "SAM"),
+    Row("supervision alone", "supervised", "all"),
+    Row("no pre-training", None, "all"),
+    Row("MSMAE, fine-tuned on a random quarter", "MSMAE", "random"),
+    Row("found map", "found", "all"),
+    Row("split batch", "split", "all"),
+    Row("split batch, softened", "split, soft", "all"),
+    Row("split batch, registers", "split, registers", "all"),
+    Row("split batch, class token", "split", "class token"),
+    Row("split batch, SAM by the found map", "split", "found"),
+    Row("split batch, high end visible", "split", "found, high"),
+    Row("MSMAE, longer", "MSMAE", "SAM", MASKED_LONGER),
+    Row("MSMAE, longer, then all", "MSMAE", "SAM, then all", MASKED_LONGER),
+    Row("split batch, random longer, then all", "split", "random, then all", MASKED_LONGER),
+    Row("split batch, high end longer, then all", "split", "found, high, then all", MASKED_LONGER),
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What all rows have in common; epochs and other options can be given anew on the command line."""
+
+    pretrain: str
+    finetune: str
+    pretrain_epochs: int
+    finetune_epochs: int
+
+
+TINY = "--model {}vit_tiny_patch16 --input_size {} --patch_size 8 --batch_size 32 --warmup_epochs {}"
+PRESETS = {
+    "quick": Preset(
+        TINY.format("msmae_", 64, 1) + " --blr 8e-3 --crop_scale 0.6 1",
+        TINY.format("", 64, 1) + " --blr 4e-3 --layer_decay 0.9 --crop_scale 0.6 1",
+        *(4, 4),
+    ),
+    "cpu": Preset(
+        TINY.format("msmae_", 96, 2) + " --blr 8e-3 --crop_scale 0.3 1",
+        TINY.format("", 96, 2) + " --blr 5e-3 --layer_decay 0.9 --drop_path 0 --crop_scale 0.8 1",
+        *(12, 8),
+    ),
+    "paper": Preset("--model msmae_vit_base_patch16", "--model vit_base_patch16", 300, 100),
+}
+
+
+def stage_folder(work: Path, *parts: str) -> Path:
+    return work / "-".join(part.replace(", ", "-").replace(" ", "_") for part in parts)
+
+
+def pretraining_command(options, preset: Preset, name: str, seed: int, folder: Path) -> list[str]:
+    """Half of the epochs by chance, then SAM (the paper's 41 of 300 with its preset); eight looks at the maps in all."""
+    epochs = options.pretrain_epochs or preset.pretrain_epochs
+    sam, interval = (41, 40) if options.preset == "paper" else (epochs // 2, max(1, epochs // 8))
+    return [
+        *("main_pretrain.py", *shlex.split(preset.pretrain), "--epochs", str(epochs)),
+        *("--sam_epoch", str(sam), "--loc_interval", str(interval), *shlex.split(PRETRAINING[name])),
+        *common(options, seed, folder),
+    ]
+
+
+def finetuning_command(options, preset: Preset, row: Row, seed: int, folder: Path, start: Path | None) -> list[str]:
+    """The refresh of the maps comes five times in a run; "then all" is its last eighth, in steps of the other rows."""
+    epochs = options.finetune_epochs or preset.finetune_epochs
+    longer = round(epochs * row.longer)
+    tail = max(1, round(epochs / 8))
+    return [
+        *("main_finetune.py", *shlex.split(preset.finetune), "--epochs", str(longer)),
+        *("--loc_interval", str(max(1, longer // 5)), *shlex.split(FINETUNING[row.finetuning].format(tail=tail))),
+        *(("--finetune", str(start / "checkpoint-last.pth")) if start else ()),
+        *common(options, seed, folder),
+    ]
+
+
+def common(options, seed: int, folder: Path) -> list[str]:
+    masks = ("--lesion_masks", options.lesion_masks) if options.lesion_masks else ()
+    cores = os.cpu_count() // options.jobs
+    return [
+        *("--data_path", options.data_path, "--seed", str(seed), "--num_workers", str(cores if cores > 1 else 0)),
+        *(("--device", options.device) if options.device else ()),
+        *masks,
+        *("--save_every", "1000", "--output_dir", str(folder)),
+    ]
+
+
+def shown(command: list[str], options) -> str:
+    """A command as a reader would give it: paths of this machine replaced, what does not change the result left out."""
+    hidden = {options.data_path: options.name, options.lesion_masks: f"{options.name}_masks"}
+    words = [hidden.get(word, word).replace(str(options.work), "runs") for word in command]
+    for name in ("--num_workers", "--save_every"):
+        at = words.index(name)
+        del words[at : at + 2]
+    return shlex.join(["python", *words])
+
+
+def log_of(folder: Path) -> list[dict]:
+    path = folder / "log.txt"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def finished(command: list[str], folder: Path) -> bool:
+    epochs = int(command[command.index("--epochs") + 1])
+    lines = log_of(folder)
+    return (folder / "checkpoint-last.pth").exists() and bool(lines) and lines[-1]["epoch"] + 1 == epochs
+
+
+def run_stage(command: list[str], folder: Path, options) -> None:
+    """Run an entry script to its end, or go on with it; what it prints is in ``output.txt`` of its folder."""
+    if finished(command, folder):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, os.cpu_count() // options.jobs))}
+    with open(folder / "output.txt", "a") as output:
+        result = subprocess.run(
+            [sys.executable, *command, "--resume", "auto"], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+    if result.returncode:
+        last = (folder / "output.txt").read_text().strip().splitlines()[-1:]
+        raise InputError(f"{folder.name} ended with status {result.returncode}: {''.join(last)} ({folder / 'output.txt'})")
+
+
+def training_minutes(lines: list[dict], images: int) -> float:
+    """Time that the training steps of a run took, from the images a second of its epochs; a stop does not count."""
+    return round(sum(images / line["images_per_second"] for line in lines) / 60, 2)
+
+
+def pretraining_figures(options, command: list[str], folder: Path, images: int) -> dict:
+    """What the tables tell of a pre-training: accuracy of its head, where its maps look, what masking by them leaks."""
+    lines = log_of(folder)
+    looks = [
+        {name: line.get(name) for name in ("epoch", "val_top1", "map_source", "localisation")}
+        for line in lines
+        if "val_top1" in line
+    ]
+    args = main_pretrain.get_args(command[1:])
+    by_chance = args.epochs if args.masking == "random" else min(args.sam_epoch, args.epochs)
+    encoder, shape = args.model.removeprefix("msmae_"), {"input_size": args.input_size, "patch_size": args.patch_size}
+    one_by_chance = flops.pretraining_step_flops(encoder, mask_ratio=args.random_mask_ratio, throw_ratio=0.0, **shape)
+    one_by_sam = flops.pretraining_step_flops(encoder, mask_ratio=args.mask_ratio, throw_ratio=args.throw_ratio, **shape)
+    return {
+        "command": shown(command, options),
+        "minutes": training_minutes(lines, images),
+        "petaflops": images * (by_chance * one_by_chance + (args.epochs - by_chance) * one_by_sam) / 1e15,
+        "looks": looks,
+        "leak": leaks(folder / "checkpoint-last.pth", options.data_path, options.device),
+    }
+
+
+def finetuning_figures(options, command: list[str], folder: Path, images: int) -> dict:
+    lines = log_of(folder)
+    last, best = lines[-1], max(lines, key=lambda line: line["val_top1"])
+    args = main_finetune.get_args(command[1:])
+    unmasked = args.epochs if args.masking == "none" else args.unmasked_epochs
+    shape = {"input_size": args.input_size or 224, "patch_size": args.patch_size}
+    one, hidden = (
+        flops.finetuning_step_flops(args.model, mask_ratio=mask, throw_ratio=throw, **shape)
+        for mask, throw in ((0.0, 0.0), (args.mask_ratio, args.throw_ratio))
+    )
+    return {
+        "command": shown(command, options),
+        "minutes": training_minutes(lines, images),
+        "petaflops": images * (unmasked * one + (args.epochs - unmasked) * hidden) / 1e15,
+        "top1": last["val_top1"],
+        "macro_auc": last["val_macro_auc"],
+        "best_top1": best["val_top1"],
+        "best_epoch": best["epoch"],
+        "localisation": last.get("localisation"),
+    }
+
+
+def development_split(source: Path, work: Path) -> Path:
+    """A data set made of the training images alone, every fifth one held out: for choices, so that ``val/`` stays unseen."""
+    folder = work / "development"
+    for path in sorted((source / "train").glob("*")):
+        for number, image in enumerate(sorted(path.iterdir())):
+            link = folder / ("val" if number % 5 == 4 else "train") / path.name / image.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(image.resolve())
+    return folder
+
+
+class Ablation:
+    """The stages still to run, in an order that finishes seed after seed, and the results file that gathers them."""
+
+    def __init__(self, options):
+        self.options, self.preset = options, PRESETS[options.preset]
+        self.rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+        self.path = options.results / f"{options.name}.json"
+        self.results = json.loads(self.path.read_text()) if self.path.exists() else {"pretraining": {}, "cells": {}}
+        self.images = len(open_folders(options.data_path, ("train",))[0])
+        self.started, self.done = time.monotonic(), 0
+
+    def missing(self, seed: int) -> tuple[list[str], list[Row]]:
+        """Pre-trainings and rows of a seed that the results do not hold with these very commands."""
+        rows = [row for row in self.rows if not self.holds("cells", row.name, seed, self.finetuning(row, seed)[0])]
+        needed = list(dict.fromkeys(row.pretraining for row in rows if row.pretraining))
+        recorded = dict.fromkeys(row.pretraining for row in self.rows if row.pretraining)
+        needed += [
+            name
+            for name in recorded
+            if name not in needed and not self.holds("pretraining", name, seed, self.pretraining(name, seed)[0])
+        ]
+        return needed, rows
+
+    def holds(self, kind: str, name: str, seed: int, command: list[str]) -> bool:
+        found = self.results[kind].get(name, {}).get(str(seed))
+        return found is not None and found["command"] == shown(command, self.options)
+
+    def pretraining(self, name: str, seed: int) -> tuple[list[str], Path]:
+        folder = stage_folder(self.options.work, "pretrain", name, str(seed))
+        return pretraining_command(self.options, self.preset, name, seed, folder), folder
+
+    def finetuning(self, row: Row, seed: int) -> tuple[list[str], Path]:
+        folder = stage_folder(self.options.work, "finetune", row.name, str(seed))
+        start = self.pretraining(row.pretraining, seed)[1] if row.pretraining else None
+        return finetuning_command(self.options, self.preset, row, seed, folder, start), folder
+
+    def run(self) -> None:
+        """Everything that is missing; ``--jobs`` stages side by side."""
+        work = {seed: self.missing(seed) for seed in self.options.seeds}
+        self.total = sum(len(names) + len(rows) for names, rows in work.values())
+        print(f"{self.total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            for seed, (names, rows) in work.items():
+                list(pool.map(lambda name, seed=seed: self.pretrain(name, seed), names))
+                list(pool.map(lambda row, seed=seed: self.finetune(row, seed), rows))
+
+    def pretrain(self, name: str, seed: int) -> None:
+        command, folder = self.pretraining(name, seed)
+        run_stage(command, folder, self.options)
+        self.record("pretraining", name, seed, pretraining_figures(self.options, command, folder, self.images))
+
+    def finetune(self, row: Row, seed: int) -> None:
+        command, folder = self.finetuning(row, seed)
+        run_stage(command, folder, self.options)
+        figures = finetuning_figures(self.options, command, folder, self.images)
+        self.record("cells", row.name, seed, {"pretraining": row.pretraining, **figures})
+
+    def record(self, kind: str, name: str, seed: int, figures: dict) -> None:
+        """Add figures to the results file, which is whole at every moment."""
+        with LOCK:
+            self.results[kind].setdefault(name, {})[str(seed)] = figures
+            self.results["setting"] = {
+                **measure.machine(torch.device(self.options.device or "cpu")),
+                **{key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")},
+                "images": self.images,
+            }
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self.results, indent=1) + "\n")
+            temporary.replace(self.path)
+            self.path.with_suffix(".md").write_text(tables(self.results, [row.name for row in ROWS]))
+            self.done += 1
+            spent = time.monotonic() - self.started
+            left = clock(spent / self.done * (self.total - self.done))
+            told = f"top-1 {100 * figures['top1']:.2f} %" if "top1" in figures else "pre-trained"
+            print(
+                f"{self.done}/{self.total} {name}, seed {seed}: {told}, {figures['minutes']:.1f} min ({left} left)",
+                flush=True,
+            )
+
+
+def get_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data_path", type=Path, required=True, metavar="DIR", help="as the entry scripts take it")
+    parser.add_argument("--lesion_masks", metavar="DIR", help="masks of val/, as the entry scripts take them")
+    parser.add_argument("--name", help="of the data set (default: its folder's)")
+    parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="what rows have in common (default: cpu)")
+    parser.add_argument("--pretrain_epochs", type=int, metavar="N", help="instead of the preset's")
+    parser.add_argument("--finetune_epochs", type=int, metavar="N", help="instead of the preset's")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"some of: {'; '.join(row.name for row in ROWS)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    parser.add_argument("--jobs", type=int, default=1, help="stages side by side (default: 1)")
+    parser.add_argument("--device", help="as the entry scripts take it")
+    parser.add_argument("--development", action="store_true", help="train and judge on parts of train/; val/ stays unseen")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="for checkpoints and logs (default: ablation/NAME)")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR", help="for the tables"
+    )
+    options = parser.parse_args()
+    unknown = set(options.rows or ()) - {row.name for row in ROWS}
+    if unknown:
+        raise InputError(f"--rows {min(unknown)!r}: no such row; --help lists them")
+    options.name = options.name or options.data_path.resolve().name
+    options.work = (options.work or Path("ablation") / options.name).resolve()
+    if options.development:
+        options.data_path = development_split(options.data_path, options.work)
+        options.name += "-development"
+    options.data_path = str(options.data_path.resolve())
+    return options
+
+
+def main() -> None:
+    ablation = Ablation(get_options())
+    ablation.run()
+    print(ablation.path.with_suffix(".md").read_text())
+
+
+if __name__ == "__main__":
+    run_script(main)

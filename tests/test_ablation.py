@@ -1,0 +1,80 @@
+"""The ablation as a user runs it, on few phantoms; its statistics; the probe for leaks."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from scipy.stats import ttest_rel
+
+from benchmarks.ablation import FINETUNING, PRETRAINING, ROWS
+from benchmarks.ablation_tables import interval
+from benchmarks.leak import probe_accuracy
+from util.phantom import write_phantoms
+
+
+def test_rows_are_made_of_what_there_is():
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert {row.pretraining for row in ROWS} == {*PRETRAINING, None}
+    assert {row.finetuning for row in ROWS} == set(FINETUNING)
+
+
+def test_an_ablation_stops_resumes_and_reports(tmp_path):
+    write_phantoms(tmp_path / "data", train=48, val=12, size=64, seed=0)
+
+    def ablation(*options):
+        command = [sys.executable, "-m", "benchmarks.ablation", "--data_path", str(tmp_path / "data"), "--preset", "quick"]
+        command += ["--pretrain_epochs", "2", "--finetune_epochs", "2", "--jobs", "2", "--work", str(tmp_path / "work")]
+        command += ["--results", str(tmp_path / "results"), "--seeds", "0", "--rows", *options]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
+
+    first = ablation("MAE")
+    assert first.returncode == 0 and "2 stages to run" in first.stdout, first.stdout + first.stderr
+    file = tmp_path / "results" / "data.json"
+    once = json.loads(file.read_text())
+    second = ablation("MAE", "split batch")
+    assert "2 stages to run" in second.stdout, second.stdout + second.stderr
+    results = json.loads(file.read_text())
+    assert results["cells"]["MAE"] == once["cells"]["MAE"]
+    assert "0 stages to run" in ablation("split batch").stdout
+
+    cell, start = results["cells"]["split batch"]["0"], results["pretraining"]["split"]["0"]
+    log = (tmp_path / "work" / "finetune-split_batch-0" / "log.txt").read_text().splitlines()
+    assert cell["top1"] == json.loads(log[-1])["val_top1"] and cell["petaflops"] > 0 and cell["minutes"] >= 0
+    assert [look["epoch"] for look in start["looks"]] == [0, 1] and start["looks"][1]["map_source"]
+    assert start["looks"][0]["localisation"]["images"] == 9 and 0 <= start["leak"]["label"] <= 1
+    assert str(tmp_path) not in json.dumps(results) and "--random_share 0.5" in start["command"]
+    table = (tmp_path / "results" / "data.md").read_text()
+    difference = 100 * (cell["top1"] - results["cells"]["MAE"]["0"]["top1"])
+    assert f"| split batch | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
+    assert "What the positions" in table and "Where the maps look" in table
+
+
+def test_a_stage_that_fails_is_named(tmp_path):
+    write_phantoms(tmp_path / "data", train=16, val=12, size=64, seed=0)  # fewer than a batch
+    command = f"-m benchmarks.ablation --data_path {tmp_path / 'data'} --preset quick --rows MAE --results {tmp_path}"
+    result = subprocess.run(
+        [sys.executable, *command.split(), "--work", str(tmp_path / "work")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2 and "pretrain-MAE-0" in result.stderr and "--batch_size 32" in result.stderr
+
+
+def test_interval_is_that_of_the_paired_t_test():
+    a, b = [0.81, 0.84, 0.80, 0.86], [0.79, 0.80, 0.81, 0.80]
+    expected = ttest_rel(a, b).confidence_interval(0.95)
+    centre, low, high = interval([x - y for x, y in zip(a, b, strict=True)])
+    assert (low, high) == pytest.approx((expected.low, expected.high)) and centre == pytest.approx(0.0275)
+
+
+def test_the_probe_sees_a_leak_and_only_a_leak():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 2
+    even = torch.ones(200, 36)
+    telling = even.clone()
+    telling[labels == 1, :9] = 50
+    image_only = 1 + 20 * torch.rand(200, 36, generator=generator)  # maps that differ, but not by class
+    assert probe_accuracy(telling, labels, 0.45, 0.3) > 0.9
+    assert probe_accuracy(even, labels, 0.45, 0.3) < 0.65 and probe_accuracy(image_only, labels, 0.45, 0.3) < 0.65
