@@ -9,11 +9,11 @@ from timm.data.random_erasing import RandomErasing
 
 from util import distributed
 from util.augment import mix_batch
+from util.classification import ClassificationRun
 from util.log import Averages
 from util.loop import training_steps
 from util.masking import soften, split_patches, weight_shares
 from util.metrics import figures_of_merit
-from util.run import Run
 from util.whole_set import class_probabilities
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # figures of merit of every epoch
@@ -43,7 +43,7 @@ def make_erasing(args, device: torch.device) -> RandomErasing | None:
 
 
 def train_one_epoch(
-    run: Run, epoch: int, masking: str, mixup: Mixup | None = None, erasing: RandomErasing | None = None
+    run: ClassificationRun, epoch: int, masking: str, mixup: Mixup | None = None, erasing: RandomErasing | None = None
 ) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
@@ -77,12 +77,12 @@ def train_one_epoch(
     return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
 
 
-def evaluate(run: Run, localise: bool) -> tuple[dict, torch.Tensor]:
+def evaluate(run: ClassificationRun, localise: bool) -> tuple[dict, torch.Tensor]:
     """Figures of merit on the validation images, from all patches of each.
 
     Args:
         run: with its model.
-        localise: also measure where the maps look (:meth:`util.run.Run.localise`).
+        localise: also measure where the maps look (``run.localise``).
 
     Returns:
         The figures of :func:`util.metrics.figures_of_merit`, with ``loss`` and maybe localisation, and the probabilities

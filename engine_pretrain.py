@@ -8,18 +8,18 @@ from torch import Tensor
 
 from util import distributed, map_source
 from util.augment import denormalize, normalize
+from util.classification import ClassificationRun
 from util.data import resize_whole
 from util.log import Averages
 from util.loop import training_steps
 from util.masking import Split, soften, split_patches, weight_shares
 from util.pictures import sheet
-from util.run import Run
 from util.whole_set import class_probabilities
 
 NO_LABEL = -100  # what PyTorch's cross-entropy leaves out
 
 
-def train_one_epoch(run: Run, epoch: int, use_sam: bool) -> dict[str, float]:
+def train_one_epoch(run: ClassificationRun, epoch: int, use_sam: bool) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
     With ``use_sam``, the images' maps choose what is masked and thrown; without, ``random_mask_ratio`` of the patches are
@@ -56,11 +56,11 @@ def train_one_epoch(run: Run, epoch: int, use_sam: bool) -> dict[str, float]:
     return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
 
 
-def look(run: Run, epoch: int) -> dict[str, float]:
+def look(run: ClassificationRun, epoch: int) -> dict[str, float]:
     """What the model knows and sees after an epoch, on the validation images; a sheet of pictures is drawn on the way.
 
     Returns:
-        ``val_top1`` of the class-token head on all patches and the figures of :meth:`util.run.Run.localise`.
+        ``val_top1`` of the class-token head on all patches and what ``run.localise`` finds.
     """
     args = run.args
     probabilities = class_probabilities(run.model, run.val_images, args, run.precision)
@@ -73,7 +73,7 @@ def look(run: Run, epoch: int) -> dict[str, float]:
     return {"val_top1": top1, **run.localise()}
 
 
-def draw_sheet(run: Run, maps: Tensor, title: str, count: int = 6) -> Figure:
+def draw_sheet(run: ClassificationRun, maps: Tensor, title: str, count: int = 6) -> Figure:
     """Image, map, SAM's decision and reconstruction of ``count`` validation images, always the same ones.
 
     Args:

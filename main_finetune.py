@@ -10,10 +10,10 @@ import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
 from util import checkpoint, distributed, map_source, metrics, options
 from util.augment import Augment, PolicyAugment
+from util.classification import ClassificationRun
 from util.errors import InputError, run_script
 from util.log import say
 from util.optimisation import parameter_groups
-from util.run import Run
 from util.seeds import seed_everything
 
 
@@ -148,7 +148,7 @@ def evaluate_only(args) -> None:
     """``--eval``: figures of merit of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``."""
     source = checkpoint.load(args.resume)
     settle_model_options(args, source, args.resume)
-    run = Run(args, "eval")
+    run = ClassificationRun(args, "eval")
     outputs = len(source["model"].get("head.bias", ()))
     if source.get("classes", run.classes) != run.classes or outputs != len(run.classes):
         raise InputError(
@@ -176,7 +176,7 @@ def main() -> None:
     args = get_args()
     if args.eval:
         return evaluate_only(args)
-    run = Run(args, "finetune")
+    run = ClassificationRun(args, "finetune")
     source = run.resumed or (checkpoint.load(args.finetune) if args.finetune else None)
     settle_model_options(args, source, args.resume if run.resumed else args.finetune)
     seed_everything(args.seed, "weights")

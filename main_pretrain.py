@@ -8,10 +8,10 @@ import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
 from util import map_source, options
 from util.augment import Augment
+from util.classification import ClassificationRun
 from util.errors import InputError, run_script
 from util.log import say
 from util.optimisation import parameter_groups
-from util.run import Run
 from util.seeds import seed_everything
 
 
@@ -52,9 +52,9 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def prepare(args: argparse.Namespace) -> Run:
+def prepare(args: argparse.Namespace) -> ClassificationRun:
     """All that comes before the first epoch."""
-    run = Run(args, "pretrain")
+    run = ClassificationRun(args, "pretrain")
     run.open()
     seed_everything(args.seed, "weights")
     model = create_autoencoder(

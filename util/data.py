@@ -61,11 +61,38 @@ def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | Non
     return folders
 
 
-class TrainingImages(Dataset):
-    """Augmented images with the patch weights of their maps and the noise that masks them.
+class SeededDataset(Dataset):
+    """Training images whose randomness depends on nothing but the run's seed, the epoch and the image's index.
 
-    All that is random about an image is drawn from a seed made of the run's seed, the epoch and the image's index, so
-    that neither the number of workers nor a stop and resume changes anything.
+    So neither the number of workers nor a stop and resume changes anything.
+
+    Args:
+        paths: of the images.
+        seed: the run's.
+    """
+
+    def __init__(self, paths: list[str], seed: int):
+        self.paths, self.seed = paths, seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: workers outlive an epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict:
+        """A dictionary of tensors, ``image`` and ``index`` among them."""
+        seed_everything(self.seed, "image", int(self._epoch), index)
+        return {**self.draw(index), "index": index}
+
+    def draw(self, index: int) -> dict:
+        """An image and what belongs to it, augmented by PyTorch's, NumPy's and Python's generators as they are."""
+        raise NotImplementedError
+
+
+class TrainingImages(SeededDataset):
+    """Augmented images with the patch weights of their maps and the noise that masks them.
 
     Attributes:
         maps: ``[images, gh, gw]`` float32 in shared memory; ones until maps are computed, so that SAM with them would be
@@ -73,22 +100,15 @@ class TrainingImages(Dataset):
     """
 
     def __init__(self, images: Images, augment: Augment, grid: tuple[int, int], seed: int):
-        self.images, self.augment, self.seed = images, augment, seed
+        super().__init__(images.paths, seed)
+        self.images, self.augment = images, augment
         self.maps = torch.ones(len(images), *grid).share_memory_()
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # shared: workers outlive an epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        """``image`` [3, S, S] uint8, ``weights`` [L] float32, ``noise`` [L] float64 in [0, 1), ``label``, ``index``."""
-        seed_everything(self.seed, "image", int(self._epoch), index)
+    def draw(self, index: int) -> dict:
+        """``image`` [3, S, S] uint8, ``weights`` [L] float32, ``noise`` [L] float64 in [0, 1), ``label``."""
         image, weights = self.augment(self.images[index], self.maps[index])
         noise = torch.rand(weights.shape, dtype=torch.float64)
-        return {"image": image, "weights": weights, "noise": noise, "label": self.images.labels[index], "index": index}
+        return {"image": image, "weights": weights, "noise": noise, "label": self.images.labels[index]}
 
 
 def resize_whole(image: Tensor, size: int, interpolation: InterpolationMode = InterpolationMode.BICUBIC) -> Tensor:
@@ -140,7 +160,7 @@ class EpochSampler(DistributedSampler):
         return islice(super().__iter__(), self.skip, None)
 
 
-def training_loader(dataset: TrainingImages, batch_size: int, num_workers: int, pin_memory: bool) -> DataLoader:
+def training_loader(dataset: SeededDataset, batch_size: int, num_workers: int, pin_memory: bool) -> DataLoader:
     """Batches in an order that is new every epoch; the last incomplete batch is dropped; sharded over processes."""
     sampler = EpochSampler(
         dataset, distributed.world_size(), distributed.rank(), shuffle=True, seed=dataset.seed, drop_last=True

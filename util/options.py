@@ -101,6 +101,12 @@ def add_data_options(parser: Parser) -> None:
         metavar=("MIN", "MAX"),
         help="share of the image's area that a random crop takes",
     )
+    group.add_argument(
+        "--lesion_masks",
+        metavar="DIR",
+        help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
+        "(default: DATA_PATH/masks/val if there)",
+    )
 
 
 def default_workers() -> int:
@@ -215,12 +221,6 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
     group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")
     group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between looks at the loss")
-    group.add_argument(
-        "--lesion_masks",
-        metavar="DIR",
-        help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
-        "(default: DATA_PATH/masks/val if there)",
-    )
     return group
 
 

@@ -51,20 +51,20 @@ def start(args) -> torch.device:
     return device
 
 
-def output_folder(args, phase: str) -> Path:
+def output_folder(args, default: Path, evaluating: bool) -> Path:
     """The folder of this run's files; never one that holds another run's checkpoints.
 
-    Without ``--output_dir`` it is the folder of the checkpoint to resume, or ``output_dir/PHASE-DATASET``.
+    Without ``--output_dir`` it is the folder of the checkpoint to resume, or the default one.
     """
     resumed = Path(args.resume) if args.resume and args.resume != "auto" else None
     if args.output_dir:
         folder = Path(args.output_dir)
-    elif resumed and phase != "eval":
+    elif resumed and not evaluating:
         folder = resumed.parent
     else:
-        folder = Path("output_dir") / f"{phase}-{Path(args.data_path).resolve().name}"
+        folder = default
     continued = args.resume == "auto" or (resumed and resumed.resolve().parent == folder.resolve())
-    if phase != "eval" and any(folder.glob("checkpoint-*.pth")) and not continued and not args.overwrite:
+    if not evaluating and any(folder.glob("checkpoint-*.pth")) and not continued and not args.overwrite:
         raise InputError(
             f"{folder} holds a run already: go on with it by --resume auto, replace it by --overwrite, or choose another "
             "--output_dir"

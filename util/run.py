@@ -1,4 +1,4 @@
-"""What both entry scripts do around training: prepare, save, resume, report."""
+"""What every entry script does around training: prepare, save, resume, report."""
 
 import time
 from collections.abc import Iterator
@@ -8,23 +8,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util import checkpoint, distributed, interruption, map_source
-from util.attention_map import relative_entropy
-from util.augment import Augment
-from util.data import TrainingImages, open_folders, training_loader
+from util import checkpoint, distributed, interruption
+from util.data import SeededDataset, training_loader
 from util.errors import DiskError, InputError
-from util.images import Images
-from util.localisation import find_masks, measure
 from util.log import Averages, RunLog, say
-from util.optimisation import Precision, Schedule, Stepper
-from util.options import check_training
+from util.optimisation import Precision, Stepper
 from util.place import check_space, clear, make_writable, output_folder, start
 from util.progress import clock
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 # Options that may differ in a resumed run without a word
 PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep")
-PLACES += ("data_path", "num_workers", "pin_mem", "device")
+PLACES += ("data_path", "root", "num_workers", "pin_mem", "device")
 
 
 def plain(args) -> dict:
@@ -49,9 +44,12 @@ def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | No
         found = Path(args.resume), checkpoint.load(args.resume)
     path, content = found
     if content.get("phase") != phase:
-        raise InputError(f"{path} is not a checkpoint of this script's training; --finetune takes any encoder")
+        raise InputError(
+            f"{path} is not a checkpoint of this script's training; an encoder to start from belongs to --finetune (in "
+            "segmentation to --checkpoint)"
+        )
     if content["classes"] != classes:
-        raise InputError(f"{path} was trained on the classes {content['classes']}, --data_path has {classes}")
+        raise InputError(f"{path} was trained on the classes {content['classes']}, the data has {classes}")
     steps = f", {content['step']} steps of the next" if content.get("step") else ""
     say(f"resuming {path}, {content['epoch'] + 1} epochs done{steps}")
     content["path"] = Path(path)
@@ -59,65 +57,45 @@ def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | No
 
 
 class Run:
-    """A run from its checks to its last checkpoint: folder, device, images, and all that a checkpoint holds.
+    """A run from its checks to its last checkpoint: folder, device, steps, and all that a checkpoint holds.
 
-    Making it does the checks that need neither model nor images and writes nothing; :meth:`open` makes the folder and reads
-    the images; :meth:`prepare` adds what is trained.
+    Making it does the checks that need neither model nor images and writes nothing; :meth:`open` makes the folder;
+    :meth:`begin` adds what is trained.
 
     Args:
         args: the options; ``amp`` and ``pin_mem`` are settled in place.
-        phase: "pretrain", "finetune" or "eval".
+        phase: of the project, as a checkpoint names it; "eval" trains nothing.
+        classes: their names.
+        default_folder: of the run's files, where no option says another.
     """
 
-    def __init__(self, args, phase: str):
-        self.args, self.phase = args, phase
-        if phase == "eval":
-            self._folders = open_folders(args.data_path, ("val",), args.num_classes)
-        else:
-            self._folders = open_folders(args.data_path, ("train", "val"), args.num_classes)
-            check_training(args, len(self._folders[0]))
-        self.classes = self._folders[0].classes
-        self.folder = output_folder(args, phase)
+    def __init__(self, args, phase: str, classes: list[str], default_folder: Path):
+        self.args, self.phase, self.classes = args, phase, classes
+        self.folder = output_folder(args, default_folder, evaluating=phase == "eval")
         self.device = start(args)
         self.precision = Precision(self.device, args.amp)
-        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, self.classes)
-        self.map_entropy: float | None = None  # of the training set's maps; None until there are maps
-        self.map_source: str | None = None  # where these come from; what --map says, unless it says auto
-        self.best: dict = {}  # epoch and figures of the best validation so far, in fine-tuning
+        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, classes)
+        self.best: dict = {}  # epoch and figures of the best validation so far
 
     def open(self) -> None:
-        """Make the output folder; read all images, so that an unreadable one is found before any long work."""
+        """Make the output folder."""
         self.log_dir = Path(self.args.log_dir or self.folder)
         for folder, option in ((self.folder, "--output_dir"), (self.log_dir, "--log_dir")):
             make_writable(folder, option)
         say(f"output folder: {self.folder}")
-        self.val_images = Images(self._folders[-1], self.args.cache, self.args.on_bad_image)
-        self.masks = find_masks(self.val_images, self.args.lesion_masks)
-        skipped = self.val_images.skipped
-        if self.phase != "eval":
-            self.train_images = Images(self._folders[0], self.args.cache, self.args.on_bad_image)
-            skipped = self.train_images.skipped + skipped
-        if skipped and distributed.is_main():
-            written = self.folder / "skipped.txt"
-            written.write_text("".join(f"{line}\n" for line in skipped))
-            say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
 
-    def prepare(self, model: nn.Module, groups: list[dict], betas: tuple[float, float], augment: Augment) -> None:
-        """Make loader, optimiser, schedule and log for a model, and restore what ``--resume`` found.
+    def begin(self, model: nn.Module, dataset: SeededDataset, optimizer: torch.optim.Optimizer, schedule) -> None:
+        """Make loader, steps and log, and restore what ``--resume`` found.
 
         Args:
-            model: on the device; it has ``grid_size`` and its maps.
-            groups: of parameters, for AdamW; ``betas`` too.
-            augment: of the training images.
+            model: on the device.
+            dataset: what to train on.
+            optimizer: its groups may carry ``lr_scale``.
+            schedule: ``schedule.at(epoch)`` is the learning rate.
         """
         args = self.args
-        self.model = model
-        self.dataset = TrainingImages(self.train_images, augment, model.grid_size, args.seed)
-        self.loader = training_loader(self.dataset, args.batch_size, args.num_workers, args.pin_mem)
-        batch = args.batch_size * args.accum_iter * distributed.world_size()
-        lr = args.blr * batch / 256 if args.lr is None else args.lr
-        schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
-        optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+        self.model, self.dataset = model, dataset
+        self.loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem)
         self.stepper = Stepper(model, optimizer, schedule, self.precision, args.accum_iter, args.clip_grad)
         self.steps_per_epoch = self.stepper.steps_per_epoch(len(self.loader))
         check_space(self.folder, model)
@@ -129,11 +107,13 @@ class Run:
             model.compile()
         self.trained = distributed.wrap(model)
         self.log = RunLog(self.folder, self.log_dir, self.first_epoch, self.steps_per_epoch, self.interrupted.get("step", 0))
-        say(
-            f"{args.model}: {sum(p.numel() for p in model.parameters()):,} parameters; {len(self.dataset)} training and "
-            f"{len(self.val_images)} validation images of {len(self.classes)} classes; learning rate {lr:.3g} for an "
-            f"effective batch of {batch}"
-        )
+
+    def state(self) -> dict:
+        """What a checkpoint holds beyond model, optimiser and progress; kinds of runs add to it."""
+        return {}
+
+    def restore_state(self, content: dict) -> None:
+        """Take from a checkpoint what :meth:`state` put there."""
 
     def epochs(self) -> range:
         """The epochs still to do."""
@@ -191,49 +171,13 @@ class Run:
 
     def report_bad_batch(self, epoch: int, step: int, indices: list[int]) -> str:
         """Write down the files of a batch whose loss was not finite; say what happened and what can be done."""
-        paths = [self.train_images.paths[index] for index in indices]
+        paths = [self.dataset.paths[index] for index in indices]
         written = self.folder / "bad-batch.txt"
         written.write_text("".join(f"{path}\n" for path in paths))
         return (
             f"the loss is not finite in epoch {epoch}, step {step}, on {paths[0]} and {len(paths) - 1} more ({written}); "
             "the last checkpoint is intact: lower --blr, set --clip_grad 1, use --amp fp32, or look at these images"
         )
-
-    def refresh_maps(self, model: nn.Module | None = None) -> None:
-        """Compute the maps of the training images from the current model, or another; the loader's workers see them."""
-        source, passes = self.args.map, (model or self.model, self.train_images, self.args, self.precision)
-        if source == "auto":
-            source, falls = map_source.choose(*passes)
-            ranking = sorted(falls.items(), key=lambda item: -item[1])
-            say(f"map: {source}; fall of confidence {', '.join(f'{name} {fall:.3f}' for name, fall in ranking)}")
-        maps = map_source.maps(*passes, source)
-        self.dataset.maps.copy_(maps)
-        self.map_entropy, self.map_source = float(relative_entropy(maps.flatten(1)).mean()), source
-
-    def localise(self) -> dict:
-        """Where every source's map looks, on the validation images that have a lesion mask; empty when none has.
-
-        Returns:
-            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, and ``localisation``: what
-            :func:`util.localisation.measure` gives for all.
-        """
-        chosen = [index for index, mask in enumerate(self.masks) if mask]
-        if not chosen:
-            return {}
-        maps = map_source.maps_by_source(self.model, self.val_images, self.args, self.precision, chosen)
-        figures = measure(maps, [self.masks[index] for index in chosen], self.args.input_size)
-        used = figures["sources"][self.source_in_use(len(self.model.blocks))]
-        return {**{f"map_{name}": value for name, value in used.items()}, "localisation": figures}
-
-    def source_in_use(self, depth: int) -> str:
-        """The source of the present maps as :func:`util.map_source.names` has it; the last block until ``auto`` chose."""
-        source = self.map_source or self.args.map
-        return "last" if source in ("auto", f"block{depth}") else source
-
-    def maps_due_after(self, epoch: int, first: int) -> bool:
-        """Whether maps are to be computed after this epoch, SAM running from epoch ``first``: then and periodically."""
-        next_epoch = epoch + 1
-        return first <= next_epoch < self.args.epochs and (next_epoch - first) % self.args.loc_interval == 0
 
     def end_epoch(self, epoch: int, values: dict, is_best: bool = False) -> None:
         """Record an epoch and save: ``checkpoint-last.pth``, and under its number and as the best when due.
@@ -300,10 +244,8 @@ class Run:
             "model": self.model.state_dict(),
             "optimizer": self.stepper.optimizer.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
-            "maps": None if self.map_entropy is None else self.dataset.maps.clone(),
-            "map_entropy": self.map_entropy,
-            "map_source": self.map_source,
             "best": self.best,
+            **self.state(),
         }
 
     def _restore(self) -> int:
@@ -316,10 +258,8 @@ class Run:
                 self.stepper.optimizer.load_state_dict(content["optimizer"])
                 self.stepper.scaler.load_state_dict(content["scaler"])
                 self.stepper.last_scale = self.stepper.scaler.get_scale()
-                self.map_entropy, self.best = content["map_entropy"], content["best"]
-                self.map_source = content.get("map_source", "last" if self.map_entropy else None)
-                if content["maps"] is not None:
-                    self.dataset.maps.copy_(content["maps"])
+                self.best = content["best"]
+                self.restore_state(content)
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = str(error).split("\n")[-1].strip()
                 raise InputError(f"--resume: the checkpoint does not fit this model and data ({reason})") from None

@@ -1,0 +1,119 @@
+"""What pre-training and fine-tuning have beyond any run: folders of labelled images, and the maps of the training images."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from util import distributed, map_source
+from util.attention_map import relative_entropy
+from util.augment import Augment
+from util.data import TrainingImages, open_folders
+from util.images import Images
+from util.localisation import find_masks, measure
+from util.log import say
+from util.optimisation import Schedule
+from util.options import check_training
+from util.run import Run
+
+
+class ClassificationRun(Run):
+    """A run on ``DIR/{train,val}/CLASS/*``.
+
+    Args:
+        args: the options.
+        phase: "pretrain", "finetune" or "eval".
+    """
+
+    def __init__(self, args, phase: str):
+        splits = ("val",) if phase == "eval" else ("train", "val")
+        self._folders = open_folders(args.data_path, splits, args.num_classes)
+        if phase != "eval":
+            check_training(args, len(self._folders[0]))
+        default_folder = Path("output_dir") / f"{phase}-{Path(args.data_path).resolve().name}"
+        super().__init__(args, phase, self._folders[0].classes, default_folder)
+        self.map_entropy: float | None = None  # of the training set's maps; None until there are maps
+        self.map_source: str | None = None  # where these come from; what --map says, unless it says auto
+
+    def open(self) -> None:
+        """Make the output folder; read all images, so that an unreadable one is found before any long work."""
+        super().open()
+        self.val_images = Images(self._folders[-1], self.args.cache, self.args.on_bad_image)
+        self.masks = find_masks(self.val_images, self.args.lesion_masks)
+        skipped = self.val_images.skipped
+        if self.phase != "eval":
+            self.train_images = Images(self._folders[0], self.args.cache, self.args.on_bad_image)
+            skipped = self.train_images.skipped + skipped
+        if skipped and distributed.is_main():
+            written = self.folder / "skipped.txt"
+            written.write_text("".join(f"{line}\n" for line in skipped))
+            say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
+
+    def prepare(self, model: nn.Module, groups: list[dict], betas: tuple[float, float], augment: Augment) -> None:
+        """All that comes before the first epoch, once there is a model.
+
+        Args:
+            model: on the device; it has ``grid_size`` and its maps.
+            groups: of parameters, for AdamW; ``betas`` too.
+            augment: of the training images.
+        """
+        args = self.args
+        dataset = TrainingImages(self.train_images, augment, model.grid_size, args.seed)
+        batch = args.batch_size * args.accum_iter * distributed.world_size()
+        lr = args.blr * batch / 256 if args.lr is None else args.lr
+        schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
+        self.begin(model, dataset, torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True), schedule)
+        say(
+            f"{args.model}: {sum(p.numel() for p in model.parameters()):,} parameters; {len(dataset)} training and "
+            f"{len(self.val_images)} validation images of {len(self.classes)} classes; learning rate {lr:.3g} for an "
+            f"effective batch of {batch}"
+        )
+
+    def state(self) -> dict:
+        return {
+            "maps": None if self.map_entropy is None else self.dataset.maps.clone(),
+            "map_entropy": self.map_entropy,
+            "map_source": self.map_source,
+        }
+
+    def restore_state(self, content: dict) -> None:
+        self.map_entropy = content["map_entropy"]
+        self.map_source = content.get("map_source", "last" if self.map_entropy else None)
+        if content["maps"] is not None:
+            self.dataset.maps.copy_(content["maps"])
+
+    def refresh_maps(self, model: nn.Module | None = None) -> None:
+        """Compute the maps of the training images from the current model, or another; the loader's workers see them."""
+        source, passes = self.args.map, (model or self.model, self.train_images, self.args, self.precision)
+        if source == "auto":
+            source, falls = map_source.choose(*passes)
+            ranking = sorted(falls.items(), key=lambda item: -item[1])
+            say(f"map: {source}; fall of confidence {', '.join(f'{name} {fall:.3f}' for name, fall in ranking)}")
+        maps = map_source.maps(*passes, source)
+        self.dataset.maps.copy_(maps)
+        self.map_entropy, self.map_source = float(relative_entropy(maps.flatten(1)).mean()), source
+
+    def localise(self) -> dict:
+        """Where every source's map looks, on the validation images that have a lesion mask; empty when none has.
+
+        Returns:
+            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, and ``localisation``: what
+            :func:`util.localisation.measure` gives for all.
+        """
+        chosen = [index for index, mask in enumerate(self.masks) if mask]
+        if not chosen:
+            return {}
+        maps = map_source.maps_by_source(self.model, self.val_images, self.args, self.precision, chosen)
+        figures = measure(maps, [self.masks[index] for index in chosen], self.args.input_size)
+        used = figures["sources"][self.source_in_use(len(self.model.blocks))]
+        return {**{f"map_{name}": value for name, value in used.items()}, "localisation": figures}
+
+    def source_in_use(self, depth: int) -> str:
+        """The source of the present maps as :func:`util.map_source.names` has it; the last block until ``auto`` chose."""
+        source = self.map_source or self.args.map
+        return "last" if source in ("auto", f"block{depth}") else source
+
+    def maps_due_after(self, epoch: int, first: int) -> bool:
+        """Whether maps are to be computed after this epoch, SAM running from epoch ``first``: then and periodically."""
+        next_epoch = epoch + 1
+        return first <= next_epoch < self.args.epochs and (next_epoch - first) % self.args.loc_interval == 0
