@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -116,6 +116,22 @@ def resize_whole(image: Tensor, size: int, interpolation: InterpolationMode = In
     return TF.resize(image, [size] * 2, interpolation, antialias=True)
 
 
+def prepared(prepare: Callable[[int], tuple], indices: Sequence[int], batch_size: int) -> Iterator[list[tuple]]:
+    """``prepare(index)`` for each index, in order and in batches; with several processes, every n-th.
+
+    Threads work two batches ahead, which starts at once, where loader workers would take a second to start.
+    """
+    shard = indices[distributed.rank() :: distributed.world_size()]
+    with ThreadPoolExecutor(default_threads()) as pool:
+        ahead = deque()
+        for start in range(0, len(shard), batch_size):
+            ahead.append(pool.map(prepare, shard[start : start + batch_size]))
+            if len(ahead) > 2:
+                yield list(ahead.popleft())
+        for batch in ahead:
+            yield list(batch)
+
+
 def whole_batches(
     images: Images,
     size: int,
@@ -124,8 +140,6 @@ def whole_batches(
     chosen: Sequence[int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Whole, un-augmented images in order, resized to squares, and labels; with several processes, every n-th.
-
-    Threads prepare them two batches ahead, which starts at once, where loader workers would take a second to start.
 
     Args:
         images: of which ``chosen``, indices, are used (None: all).
@@ -136,19 +150,12 @@ def whole_batches(
     Yields:
         ``[B, 3, size, size]`` uint8 and ``[B]`` int64.
     """
-    chosen = range(len(images)) if chosen is None else chosen
-    shard = chosen[distributed.rank() :: distributed.world_size()]
-    with ThreadPoolExecutor(default_threads()) as pool:
-        ahead = deque()
-        for start in range(0, len(shard), batch_size):
-            indices = shard[start : start + batch_size]
-            squares = pool.map(lambda index: resize_whole(images[index], size, interpolation), indices)
-            ahead.append((squares, images.labels[list(indices)]))
-            if len(ahead) > 2:
-                squares, labels = ahead.popleft()
-                yield torch.stack(list(squares)), labels
-        for squares, labels in ahead:
-            yield torch.stack(list(squares)), labels
+    indices = range(len(images)) if chosen is None else chosen
+    for batch in prepared(
+        lambda index: (resize_whole(images[index], size, interpolation), images.labels[index]), indices, batch_size
+    ):
+        squares, labels = zip(*batch, strict=True)
+        yield torch.stack(squares), torch.stack(labels)
 
 
 class EpochSampler(DistributedSampler):

@@ -118,7 +118,7 @@ class Images(Dataset):
         self.classes = folder.classes
         self._mention_ignored(folder)
         paths = [path for path, _ in folder.samples]
-        keep = cache == "ram" or (cache == "auto" and _decoded_bytes(paths) < available_memory() / 3)
+        keep = cache == "ram" or (cache == "auto" and decoded_bytes(paths) < available_memory() / 3)
         images, problems = self._read_all(paths, keep)
         if problems and on_bad == "error":
             named = "; ".join(list(problems.values())[:10]) + "; ..." * (len(problems) > 10)
@@ -167,7 +167,7 @@ class Images(Dataset):
         return self.decoded[index] if self.decoded else read_image(self.paths[index])
 
 
-def _decoded_bytes(paths: list[str]) -> int:
+def decoded_bytes(paths: list[str]) -> int:
     """Memory that decoded images would take, by the headers of their files."""
     total = 0
     for path in paths:

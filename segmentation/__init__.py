@@ -1,0 +1,1 @@
+"""Segmentation with a pre-trained MSMAE encoder."""

@@ -1,0 +1,115 @@
+"""How well masks are found, each figure by a name that says what was averaged over what. Threshold 0.5."""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Counts(NamedTuple):
+    """Pixels by truth and prediction, int64 tensors of one shape, such as ``[images, classes]``."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    tn: Tensor
+
+
+FIGURES = ("iou", "dice", "sensitivity", "specificity")
+
+
+def count(predicted: Tensor, masks: Tensor) -> Counts:
+    """Count the pixels of each image and class: ``[B, classes, H, W]`` bool to :class:`Counts` of ``[B, classes]``."""
+    found, true = predicted.flatten(2), masks.flatten(2)
+    return Counts(*((a & b).sum(-1) for a, b in ((found, true), (found, ~true), (~found, true), (~found, ~true))))
+
+
+def figures(counts: Counts) -> dict[str, Tensor]:
+    """IoU, Dice (which is F1), sensitivity and specificity, of the counts' shape, float64 in [0, 1].
+
+    Where neither truth nor prediction has a pixel, IoU and Dice are 1. Sensitivity without a true pixel, and specificity
+    without a false one, do not exist: NaN.
+    """
+    tp, fp, fn, tn = (each.double() for each in counts)
+    empty = tp + fp + fn == 0
+    return {
+        "iou": torch.where(empty, 1.0, tp / (tp + fp + fn)),
+        "dice": torch.where(empty, 1.0, 2 * tp / (2 * tp + fp + fn)),
+        "sensitivity": tp / (tp + fn),
+        "specificity": tn / (tn + fp),
+    }
+
+
+def pooled(counts: Counts) -> Counts:
+    """Counts of all images together."""
+    return Counts(*(each.sum(0) for each in counts))
+
+
+def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
+    """All figures of a set.
+
+    Args:
+        counts: of each image and class, ``[N, classes]``, in the order of the set.
+        batch_size: of the batches that ``batch_averaged`` pools.
+        classes: their names.
+
+    Returns:
+        ``per_image``: computed for each image, then averaged over images (those where they exist), then over classes;
+        ``whole_set``: computed once from the pixels of all images together, then averaged over classes;
+        ``batch_averaged``: computed from the pixels of each batch of consecutive images and of all classes together, then
+        averaged over batches, as the literature often does; it depends on the batch size. ``per_class`` has the first two.
+    """
+    per_image = {name: values.nanmean(0) for name, values in figures(counts).items()}
+    whole_set = figures(pooled(counts))
+    batches = [
+        Counts(*(part.sum().reshape(1) for part in each))
+        for each in zip(*(each.split(batch_size) for each in counts), strict=True)
+    ]
+    averaged = {name: torch.cat([figures(batch)[name] for batch in batches]) for name in FIGURES}
+    return {
+        "images": len(counts.tp),
+        "per_image": {name: float(values.nanmean()) for name, values in per_image.items()},
+        "whole_set": {name: float(values.nanmean()) for name, values in whole_set.items()},
+        "batch_averaged": {"batch_size": batch_size, **{name: float(values.nanmean()) for name, values in averaged.items()}},
+        "per_class": {
+            name: {
+                "per_image": {figure: float(values[index]) for figure, values in per_image.items()},
+                "whole_set": {figure: float(values[index]) for figure, values in whole_set.items()},
+            }
+            for index, name in enumerate(classes)
+        },
+    }
+
+
+def write_results(folder: Path, results: dict, counts: Counts, paths: list[str], classes: list[str]) -> None:
+    """Write ``metrics.json`` and ``predictions.csv``, a row an image and class."""
+    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    values = figures(counts)
+    with open(folder / "predictions.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "class", *FIGURES, "true pixels", "predicted pixels"])
+        for row, path in enumerate(paths):
+            for column, name in enumerate(classes):
+                tp, fp, fn, _ = (int(each[row, column]) for each in counts)
+                shown = [f"{float(values[figure][row, column]):.6f}" for figure in FIGURES]
+                table.writerow([path, name, *shown, tp + fn, tp + fp])
+
+
+def table(results: dict) -> str:
+    """The figures as lines for a reader."""
+    batch_size = results["batch_averaged"]["batch_size"]
+    rows = {
+        f"mean over {results['images']} images": results["per_image"],
+        "whole set, pixels pooled": results["whole_set"],
+        f"batches of {batch_size} pooled, then averaged": results["batch_averaged"],
+    }
+    if len(results["per_class"]) > 1:
+        rows |= {f"class {name}, mean over images": each["per_image"] for name, each in results["per_class"].items()}
+    lines = [f"{'':<36}{'IoU':>9}{'Dice (F1)':>11}{'sensitivity':>13}{'specificity':>13}"]
+    for name, row in rows.items():
+        iou, dice, sensitivity, specificity = (100 * row[figure] for figure in FIGURES)
+        lines.append(f"{name:<36}{iou:>7.2f} %{dice:>9.2f} %{sensitivity:>11.2f} %{specificity:>11.2f} %")
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""What the model finds, as pictures: a contact sheet from the best to the worst case, and the masks themselves."""
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+from torch import Tensor
+
+from segmentation.data import Pairs, apply, resize
+
+FOUND, MISSED, INVENTED = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)  # told apart by colour-blind readers
+
+
+def cases(iou: Tensor, each: int = 3) -> list[int]:
+    """The images to show: the best, the median and the worst ``each``, by IoU, best first."""
+    order = iou.argsort(descending=True).tolist()
+    if len(order) <= 3 * each:
+        return order
+    middle = (len(order) - each) // 2
+    return order[:each] + order[middle : middle + each] + order[-each:]
+
+
+def overlay(image: Tensor, found: Tensor, true: Tensor) -> Tensor:
+    """An image ``[H, W, 3]`` in [0, 1] with found, missed and invented pixels tinted."""
+    picture = image.clone()
+    for part, colour in ((found & true, FOUND), (true & ~found, MISSED), (found & ~true, INVENTED)):
+        picture[part] = 0.5 * picture[part] + 0.5 * picture.new_tensor(colour)
+    return picture
+
+
+def contact_sheet(pairs: Pairs, found: Tensor, true: Tensor, iou: Tensor, size: tuple[int, int], title: str) -> Figure:
+    """Image, truth, prediction and overlay of the cases of :func:`cases`, best first; of several classes, the largest union.
+
+    Args:
+        pairs: of the set.
+        found, true: ``[N, classes, h, w]`` bool.
+        iou: ``[N]``, of each image.
+        size: h and w.
+        title: of the sheet.
+    """
+    chosen = cases(iou)
+    figure = Figure(figsize=(8, 2.06 * len(chosen) * size[0] / size[1] + 1), layout="constrained", dpi=120)
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(len(chosen), 4, squeeze=False)
+    for axis, name in zip(axes[0], ("image", "truth", "prediction", "overlay"), strict=True):
+        axis.set_title(name, fontsize=9)
+    for row, index in zip(axes, chosen, strict=True):
+        image = apply(resize(size), *pairs[index])[0].permute(1, 2, 0) / 255
+        union, drawn = true[index].any(0), found[index].any(0)
+        for axis, picture in zip(row, (image, union, drawn, overlay(image, drawn, union)), strict=True):
+            axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].set_ylabel(f"IoU {100 * iou[index]:.1f} %", fontsize=8)
+        row[0].set_xlabel(Path(pairs.paths[index]).stem, fontsize=6)
+    legend = [Patch(facecolor=colour, label=name) for colour, name in
+              ((FOUND, "found"), (MISSED, "missed"), (INVENTED, "not in the truth"))]  # fmt: skip
+    figure.legend(handles=legend, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def write_masks(folder: Path, pairs: Pairs, found: Tensor) -> None:
+    """Write every predicted mask as ``folder/CLASS/NAME.png``, 0 or 255, as large as its image.
+
+    Args:
+        folder: made where it is missing.
+        pairs: of the set.
+        found: ``[N, classes, h, w]`` uint8, probabilities in 1/255.
+    """
+    for column, name in enumerate(pairs.classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for path, masks in zip(pairs.paths, found, strict=True):
+            with Image.open(path) as image:
+                size = image.size
+            mask = Image.fromarray(masks[column].numpy()).resize(size, Image.Resampling.BILINEAR)
+            mask.point(lambda value: 255 * (value > 127)).save(folder / name / f"{Path(path).stem}.png")
+
+
+def mean_iou(values: Tensor) -> Tensor:
+    """IoU of each image ``[N]``, averaged over its classes ``[N, classes]``."""
+    return torch.nanmean(values, dim=1)

@@ -1,0 +1,290 @@
+"""Segmentation as a user runs it; its data, model, losses and figures against slow or foreign computations."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_script
+from PIL import Image
+from sklearn.metrics import f1_score, jaccard_score, recall_score
+from test_errors import expect_one_line
+from test_scripts import log_of, same_weights
+
+from models_vit import create_encoder
+from segmentation import train
+from segmentation.data import Pairs, RandomQuarterTurns, apply, augmentation
+from segmentation.losses import LOSSES
+from segmentation.metrics import count, figures, summary
+from segmentation.pictures import cases
+from segmentation.schedules import MultiStep, Plateau
+from segmentation.setr import SETR
+from util import checkpoint
+from util.errors import InputError
+from util.errors import run_script as run_main
+from util.phantom import draw_phantom
+
+TINY = "segmentation/train.py --model vit_tiny_patch16 --patch_size 8 --input_w 32 --input_h 32 --batch_size 4 --device cpu"
+
+
+@pytest.fixture(scope="session")
+def pairs_folder(tmp_path_factory):
+    """12 + 6 phantoms of 36 px in the layout of segmentation: class 0 the lesion, class 1 the bright half of the image."""
+    root = tmp_path_factory.mktemp("pairs") / "seg"
+    for number, (split, size) in enumerate((("train", 12), ("val", 6))):
+        for name in ("images", "masks/0", "masks/1"):
+            (root / split / name).mkdir(parents=True)
+        for index in range(size):
+            image, mask = draw_phantom(("ring", "skull")[index % 2], (0, number, index), 36)
+            Image.fromarray(image).save(root / split / "images" / f"{index}.png")
+            Image.fromarray(mask.astype(np.uint8) * 255).save(root / split / "masks" / "0" / f"{index}.png")
+            Image.fromarray((image > 90).astype(np.uint8)).save(root / split / "masks" / "1" / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(pairs_folder, pretrained, tmp_path_factory):
+    """The output folder of a finished run of three epochs from a pre-trained encoder, called as a user calls it."""
+    folder = tmp_path_factory.mktemp("segmentation")
+    start = f"--checkpoint {pretrained / 'checkpoint-last.pth'} --deep_supervision --num_workers 0 --save_every 1"
+    result = run_script(f"{TINY} --epochs 3 --lr 1e-3 {start} --root {pairs_folder}", folder)
+    assert "150 tensors loaded" in result.stdout and "newly initialised: none" in result.stdout
+    return folder / "output_dir" / "busi-setr"
+
+
+def call(command, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", command.split())
+    status = 0
+    try:
+        run_main(train.main)
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_training(trained):
+    assert {path.name for path in trained.glob("checkpoint*")} == {
+        f"checkpoint-{name}.pth" for name in ("0", "1", "2", "last", "best")
+    }
+    lines = log_of(trained)
+    assert [line["epoch"] for line in lines] == [0, 1, 2] and lines[2]["loss"] < lines[0]["loss"]
+    assert all(0 <= line[f"val_{name}"] <= 1 for line in lines for name in ("iou", "dice", "iou_whole_set"))
+    best = checkpoint.load(trained / "checkpoint-best.pth")
+    assert best["best"]["val_iou"] == max(line["val_iou"] for line in lines) and best["classes"] == ["0", "1"]
+
+
+def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(trained / "checkpoint-0.pth", folder)
+    command = f"{TINY} --epochs 3 --lr 1e-3 --deep_supervision --num_workers 2 --save_every 1 --root {pairs_folder}"
+    result = run_script(f"{command} --output_dir {folder} --resume auto", tmp_path)
+    assert "resuming" in result.stdout and "note:" not in result.stdout.replace("note: --checkpoint", "")
+    assert same_weights(folder / "checkpoint-last.pth", trained / "checkpoint-last.pth")
+
+
+def test_evaluation(trained, pairs_folder, tmp_path):
+    """Figures against scikit-learn's on the masks that were written; no option but the checkpoint is needed."""
+    result = run_script(
+        f"segmentation/train.py --evaluate {trained / 'checkpoint-last.pth'} --root {pairs_folder}", tmp_path
+    )
+    folder = tmp_path / "output_dir" / "busi-setr-eval"
+    results = json.loads((folder / "metrics.json").read_text())
+    with open(folder / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 and results["images"] == 6 and results["input"] == [32, 32]
+    mean = np.mean([np.mean([float(row["iou"]) for row in rows if row["class"] == kind]) for kind in "01"])
+    assert results["per_image"]["iou"] == pytest.approx(mean, abs=1e-6)
+    assert results["per_image"]["iou"] == pytest.approx(log_of(trained)[-1]["val_iou"], abs=1e-6)
+    assert f"{100 * results['per_image']['iou']:.2f} %" in result.stdout and "pooled, then averaged" in result.stdout
+    with Image.open(folder / "sheet.png") as sheet:
+        assert np.asarray(sheet).std() > 20
+    for kind in "01":
+        with Image.open(folder / "masks" / kind / "3.png") as mask:
+            assert mask.size == (36, 36) and set(np.unique(mask)) <= {0, 255}
+
+
+def test_figures_are_those_of_scikit_learn():
+    generator = torch.Generator().manual_seed(0)
+    found, true = (torch.rand(5, 2, 8, 8, generator=generator) < share for share in (0.4, 0.3))
+    true[1, 0], found[1, 0], true[2, 1] = False, False, False
+    counts = count(found, true)
+    values = figures(counts)
+    for image in range(5):
+        for kind in range(2):
+            a, b = true[image, kind].flatten(), found[image, kind].flatten()
+            empty = 1.0 if not (a | b).any() else 0.0
+            assert values["iou"][image, kind].item() == pytest.approx(jaccard_score(a, b, zero_division=empty))
+            assert values["dice"][image, kind].item() == pytest.approx(f1_score(a, b, zero_division=empty))
+            if a.any():
+                assert values["sensitivity"][image, kind].item() == pytest.approx(recall_score(a, b))
+            else:
+                assert values["sensitivity"][image, kind].isnan()
+            assert values["specificity"][image, kind].item() == pytest.approx(recall_score(~a, ~b))
+    results = summary(counts, 2, ["a", "b"])
+    whole = [jaccard_score(true[:, kind].flatten(), found[:, kind].flatten()) for kind in range(2)]
+    assert results["whole_set"]["iou"] == pytest.approx(np.mean(whole))
+    batches = [f1_score(true[part].flatten(), found[part].flatten()) for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
+    assert results["batch_averaged"]["dice"] == pytest.approx(np.mean(batches))
+    assert results["per_class"]["b"]["per_image"]["iou"] == pytest.approx(values["iou"][:, 1].mean().item())
+
+
+def test_losses_equal_literal_ones():
+    logits, masks = torch.randn(3, 2, 4, 4), (torch.rand(3, 2, 4, 4) < 0.3).float()
+    chance = 1 / (1 + (-logits).exp())
+    entropy = -(masks * chance.log() + (1 - masks) * (1 - chance).log()).mean()
+    dice = 0
+    for image in range(3):
+        overlap = sum((chance[image] * masks[image]).flatten().tolist())
+        dice += (2 * overlap + 1e-5) / (chance[image].sum() + masks[image].sum() + 1e-5) / 3
+    torch.testing.assert_close(LOSSES["BCEDiceLoss"](logits, masks), 0.5 * entropy + 1 - dice)
+    torch.testing.assert_close(LOSSES["BCEWithLogitsLoss"](logits, masks), entropy)
+
+
+@pytest.mark.parametrize(("patch", "size"), [(16, (32, 48)), (8, (32, 32)), (14, (28, 28))])
+def test_shapes_of_the_model(patch, size):
+    encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token", registers=2)
+    model = SETR(encoder, 3, deep_supervision=True).eval()
+    images = torch.randn(2, 3, *size)
+    assert model.taps == [4, 6, 8, 12] and model(images).shape == (4, 2, 3, *size)
+    last = encoder.forward_features(images)[:, 3:].transpose(1, 2).unflatten(2, encoder.grid_size)
+    torch.testing.assert_close(model.features(images)[-1], last)
+    assert len(model.heads[0].layers) == 4 * round(np.log2(patch)) + 1
+    assert len(SETR(encoder, 1, deep_supervision=False).heads) == 1
+
+
+def test_images_and_masks_move_together(pairs_folder):
+    pairs = Pairs(str(pairs_folder), "train", ".png", ".png")
+    image, masks = pairs[3]
+    seen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        turned, turned_masks = apply(RandomQuarterTurns(), image, masks)
+        turns = next(n for n in range(4) if torch.equal(turned, torch.rot90(image, n, (-2, -1))))
+        assert torch.equal(turned_masks.bool(), torch.rot90(masks, turns, (-2, -1)))
+        seen.add(turns)
+    assert seen == {0, 1, 2, 3}
+    options = f"--root {pairs_folder} --flips --crop_scale 0.3 1 --color_jitter 0.2 --input_w 64 --input_h 48"
+    augment = augmentation(train.get_args(options.split()))
+    block = torch.zeros(1, 36, 36, dtype=bool)
+    block[0, 4:20, 9:30] = True
+    for _ in range(8):  # a mask painted from brightness must still agree with it
+        moved, moved_masks = apply(augment, (block * 200).to(torch.uint8).expand(3, -1, -1), block)
+        assert moved.shape == (3, 48, 64) and moved_masks.shape == (1, 48, 64)
+        assert ((moved[0] > 60) == moved_masks[0].bool()).float().mean() > 0.93
+
+
+def test_learning_rates():
+    steps = MultiStep(1.0, (4, 2), 0.1)
+    assert [steps.at(epoch) for epoch in (0, 1.9, 2, 3.5, 4, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    plateau, rates = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2), []
+    for loss in (3, 2, 2, 2, 2, 2, 2, 2):
+        plateau.observe(loss)
+        rates.append(plateau.at(0))
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
+    other = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2)
+    other.load_state_dict(plateau.state_dict())
+    assert other.state_dict() == plateau.state_dict()
+
+
+def test_best_median_and_worst_cases():
+    iou = torch.arange(11) / 11
+    assert cases(iou) == [10, 9, 8, 6, 5, 4, 2, 1, 0] and cases(iou[:4]) == [3, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimizer SGD --nesterov --scheduler multistep --milestones 1 --gamma 0.5 --loss BCEWithLogitsLoss",
+        "--optimizer AdamW --scheduler plateau --factor 0.5 --patience 0 --flips --color_jitter 0.1 --no-turns",
+        "--scheduler constant --early_stopping 1 --lr 0 --crop_scale 0.5 1 --accum_iter 2 --clip_grad 1 --registers 2",
+        "--scheduler cosine --warmup_epochs 1 --amp bf16 --input_w 48 --name other --dataset set",
+    ],
+)
+def test_options(options, pairs_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = f"{TINY} --num_workers 0 --root {pairs_folder} --epochs 3 {options}"
+    status, out, err = call(command, capsys, monkeypatch)
+    assert status == 0, err
+    folder = tmp_path / "output_dir" / ("set-other" if "other" in options else "busi-setr")
+    content, lines = checkpoint.load(folder / "checkpoint-last.pth"), log_of(folder)
+    rate = content["optimizer"]["param_groups"][0]["lr"]
+    if "multistep" in options:
+        assert rate == pytest.approx(5e-5) and content["optimizer"]["param_groups"][0]["nesterov"]
+    if "early_stopping" in options:  # with a rate of 0 nothing but the normalisation's statistics moves
+        assert ("early stopping" in out) == (len(lines) < 3)
+    assert (content["plateau"] is not None) == ("plateau" in options)
+    start = f"{command} --resume auto --epochs 4"
+    assert call(start, capsys, monkeypatch)[0] == 0
+
+
+def damaged(root, tmp_path, name):
+    copy = shutil.copytree(root, tmp_path / name)
+    val = copy / "val"
+    if name == "lacking":
+        (val / "masks" / "1" / "2.png").unlink()
+    elif name == "larger":
+        Image.new("L", (40, 36)).save(val / "masks" / "0" / "1.png")
+    elif name == "grey":
+        Image.fromarray(np.arange(36 * 36, dtype=np.uint8).reshape(36, 36)).save(val / "masks" / "0" / "1.png")
+    elif name == "empty":
+        shutil.rmtree(val / "images")
+        (val / "images").mkdir()
+    elif name == "broken":
+        (val / "images" / "4.png").write_bytes(b"\x89PNG")
+    elif name == "maskless":
+        shutil.rmtree(val / "masks")
+    elif name == "differ":
+        shutil.rmtree(val / "masks" / "1")
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("lacking", "", ["masks/1/2.png", "1 images have no mask"]),
+        ("larger", "", ["masks/0/1.png", "40 x 36", "36 x 36"]),
+        ("grey", "", ["masks/0/1.png", "not binary", "0 and 255"]),
+        ("empty", "", ["val/images", "no image *.png"]),
+        ("broken", "", ["val/images/4.png"]),
+        ("maskless", "", ["val/masks/0/"]),
+        ("differ", "", ["train/masks/", "val/masks/"]),
+        ("fine", "--img_ext jpg", ["*.jpg", "6 .png", "--img_ext"]),
+        ("fine", "--mask_ext .bmp", ["0.bmp", "--mask_ext .bmp"]),
+        ("fine", "--num_classes 3", ["--num_classes 3", "2 folders"]),
+        ("fine", "--input_w 33", ["--input_w 33", "patch size 8"]),
+        ("fine", "--batch_size 13", ["--batch_size 13", "12 training images"]),
+        ("fine", "--checkpoint nowhere.pth", ["nowhere.pth", "no such file"]),
+        ("fine", "--checkpoint {pretrained} --patch_size 16", ["another architecture", "patch size 8"]),
+        ("fine", "--evaluate {pretrained}", ["not a checkpoint of this script", "--checkpoint"]),
+        ("fine", "--resume {pretrained}", ["not a checkpoint of this script", "--checkpoint"]),
+        ("fine", "--evaluate x.pth --resume auto", ["--evaluate", "--resume"]),
+        ("fine", "--loss Dice", ["--loss", "BCEDiceLoss"]),
+        ("fine", "--scheduler steps", ["--scheduler", "multistep"]),
+        ("fine", "--factor 1", ["--factor"]),
+        ("fine", "--nesterov --momentum 0", ["--nesterov", "--momentum"]),
+        ("fine", "--crop_scale 1 0.5", ["--crop_scale"]),
+        ("missing", "", ["--root", "no such folder"]),
+    ],
+)
+def test_what_can_be_wrong(name, options, words, pairs_folder, pretrained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = damaged(pairs_folder, tmp_path, name) if name != "missing" else tmp_path / "missing"
+    options = options.format(pretrained=pretrained / "checkpoint-last.pth")
+    result = call(f"{TINY} --num_workers 0 --root {root} --epochs 1 {options}", capsys, monkeypatch)
+    expect_one_line(result, words)
+    assert not (tmp_path / "output_dir").exists()
+
+
+def test_it_runs_from_its_own_folder(pairs_folder, trained):
+    text = run_script("segmentation/train.py --help", ROOT / "segmentation").stdout
+    assert "--deep_supervision" in text and "(default: BCEDiceLoss)" in text
+
+
+def test_a_mask_that_cannot_be_read_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        Pairs(str(tmp_path / "x"), "val", ".png", ".png")
