@@ -1,0 +1,116 @@
+"""Draw a results file of ``benchmarks.ablation``: where the maps look through pre-training, and what the rows reach.
+
+python -m benchmarks.ablation_plot benchmarks/results/busi.json    # Fig/ablation-busi-maps.png and -rows.png
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+from matplotlib.figure import Figure
+
+from benchmarks.ablation import ROWS
+from benchmarks.ablation_tables import REFERENCE
+
+SOURCES = {
+    "last": ("#D55E00", "last block (the paper)"),
+    "block3": ("#009E73", "block 3"),
+    "relevance": ("#0072B2", "relevance of the prediction"),
+    "label": ("#999999", "relevance of the label"),
+}
+FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
+
+
+def maps_figure(results: dict) -> Figure:
+    """A column for each pre-training, gain above pointing, a line for each map source: the mean over seeds."""
+    runs = {
+        name: list(seeds.values())
+        for name, seeds in results["pretraining"].items()
+        if all(look["localisation"] for run in seeds.values() for look in run["looks"])
+    }
+    if not runs:
+        return None
+    figure = Figure(figsize=(2.3 * len(runs) + 1, 5), dpi=150, layout="constrained")
+    axes = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False)
+    for column, (name, seeds) in enumerate(runs.items()):
+        epochs = [look["epoch"] + 1 for look in seeds[0]["looks"]]
+        began = [look["epoch"] + 1 for look in seeds[0]["looks"] if look["map_source"]]
+        for row, (figure_name, label) in enumerate(FIGURES.items()):
+            axis = axes[row][column]
+            for source, (color, title) in SOURCES.items():
+                values = [
+                    mean(run["looks"][n]["localisation"]["sources"][source][figure_name] for run in seeds)
+                    for n in range(len(epochs))
+                ]
+                axis.plot(epochs, values, "o-", color=color, label=title, markersize=3)
+            chance = 1 if figure_name == "gain" else seeds[0]["looks"][0]["localisation"]["chance"]
+            axis.axhline(chance, color="black", linewidth=0.7, linestyle=":")
+            if began:
+                axis.axvspan(began[0], epochs[-1], color="0.93", zorder=0)
+            axis.spines[["top", "right"]].set_visible(False)
+            if not column:
+                axis.set_ylabel(label)
+        axes[0][column].set_title(name, fontsize=10)
+        axes[1][column].set_xlabel("epochs of pre-training")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.suptitle(f"{heading(results)}; grey: SAM is running, dotted: chance", fontsize=9)
+    return figure
+
+
+def rows_figure(results: dict) -> Figure:
+    """Top-1 of the rows at their last epoch: a dot a seed, a bar at the mean, the line at MAE's mean; minutes beside."""
+    cells = {row.name: results["cells"][row.name] for row in ROWS if row.name in results["cells"]}
+    figure = Figure(figsize=(9, 0.33 * len(cells) + 1.3), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    for place, runs in enumerate(cells.values()):
+        values = [100 * cell["top1"] for cell in runs.values()]
+        axis.plot(values, [place] * len(values), "o", color="#0072B2", markersize=4, alpha=0.7)
+        axis.plot([mean(values)], [place], "|", color="#D55E00", markersize=14, markeredgewidth=2)
+        minutes = mean(
+            cell["minutes"] + (results["pretraining"][cell["pretraining"]][seed]["minutes"] if cell["pretraining"] else 0)
+            for seed, cell in runs.items()
+        )
+        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+        axis.annotate(
+            f"{mean(values):.1f}{spread} %, {minutes:.0f} min",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=7,
+        )
+    if REFERENCE in cells:
+        axis.axvline(
+            mean(100 * cell["top1"] for cell in cells[REFERENCE].values()), color="black", linewidth=0.7, linestyle=":"
+        )
+    axis.set_yticks(range(len(cells)), list(cells), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("top-1 on val/, last epoch (%); dotted: MAE")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(heading(results), fontsize=9)
+    return figure
+
+
+def heading(results: dict) -> str:
+    seeds = sorted({seed for runs in results["cells"].values() for seed in runs})
+    setting = results["setting"]
+    return f"{setting['name']}, preset {setting['preset']}, seeds {', '.join(seeds)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("results", type=Path, help="a file that benchmarks.ablation wrote")
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path("Fig"), metavar="DIR", help="for the pictures (default: Fig)"
+    )
+    options = parser.parse_args()
+    results = json.loads(options.results.read_text())
+    for name, figure in (("maps", maps_figure(results)), ("rows", rows_figure(results))):
+        if figure:
+            path = options.output_dir / f"ablation-{options.results.stem}-{name}.png"
+            figure.savefig(path)
+            print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
