@@ -7,14 +7,15 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from util import distributed
+from util import distributed, figures, map_source
 from util.augment import mix_batch
 from util.classification import ClassificationRun
+from util.data import resize_whole
 from util.log import Averages
 from util.loop import training_steps
 from util.masking import soften, split_patches, weight_shares
 from util.metrics import figures_of_merit
-from util.whole_set import class_probabilities
+from util.whole_set import class_probabilities, over_images
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # figures of merit of every epoch
 
@@ -95,3 +96,31 @@ def evaluate(run: ClassificationRun, localise: bool) -> tuple[dict, torch.Tensor
     if localise:
         results |= run.localise()
     return results, probabilities
+
+
+def draw_pictures(run: ClassificationRun, results: dict, probabilities: torch.Tensor) -> None:
+    """Draw what ``--eval`` shows beside its figures: ``roc.png``, ``confusion.png``, ``tsne.png`` and ``attention.png``."""
+    images, model, classes = run.val_images, run.model, run.classes
+
+    def head_input(pixels: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return model.forward_head(model.forward_features(pixels), pre_logits=True)
+
+    features = over_images(head_input, model, images, run.args, run.precision, "features").numpy()
+    labels, chances = images.labels.numpy(), probabilities.numpy()
+    cases = figures.gallery_cases(labels, chances)
+    chosen = sorted({index for indices in cases.values() for index in indices})
+    source = run.source_in_use(len(model.blocks))
+    maps = map_source.maps(model, images, run.args, run.precision, source, chosen)
+    pixels = {index: resize_whole(images[index], run.args.input_size) / 255 for index in chosen}
+    title = f"{run.args.model}, {run.args.resume}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
+    if distributed.is_main():
+        drawn = {
+            "roc": figures.roc_figure(labels, chances, classes, title),
+            "confusion": figures.confusion_figure(results["confusion"], classes, title),
+            "tsne": figures.tsne_figure(features, labels, classes, title),
+            "attention": figures.gallery_figure(
+                cases, pixels, dict(zip(chosen, maps, strict=True)), labels, chances, classes, f"{title}, map: {source}"
+            ),
+        }
+        for name, figure in drawn.items():
+            figure.savefig(run.folder / f"{name}.png")

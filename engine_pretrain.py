@@ -3,17 +3,13 @@
 import time
 
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
 
-from util import distributed, map_source
-from util.augment import denormalize, normalize
+from util import distributed
 from util.classification import ClassificationRun
-from util.data import resize_whole
 from util.log import Averages
 from util.loop import training_steps
 from util.masking import Split, soften, split_patches, weight_shares
-from util.pictures import sheet
+from util.sheet import draw_sheet
 from util.whole_set import class_probabilities
 
 NO_LABEL = -100  # what PyTorch's cross-entropy leaves out
@@ -62,33 +58,7 @@ def look(run: ClassificationRun, epoch: int) -> dict[str, float]:
     Returns:
         ``val_top1`` of the class-token head on all patches and what ``run.localise`` finds.
     """
-    args = run.args
-    probabilities = class_probabilities(run.model, run.val_images, args, run.precision)
-    maps = map_source.maps(run.model, run.val_images, args, run.precision, run.source_in_use(len(run.model.blocks)))
-    if distributed.is_main():
-        figure = draw_sheet(run, maps, f"{args.model}, {run.folder.name}, after epoch {epoch}")
-        figure.savefig(run.folder / f"sheet-{epoch}.png")
-        run.log.figure("sheet", figure, epoch)
+    probabilities = class_probabilities(run.model, run.val_images, run.args, run.precision)
+    draw_sheet(run, epoch, probabilities, run.model.reconstruct)
     top1 = (probabilities.argmax(1) == run.val_images.labels).float().mean().item()
     return {"val_top1": top1, **run.localise()}
-
-
-def draw_sheet(run: ClassificationRun, maps: Tensor, title: str, count: int = 6) -> Figure:
-    """Image, map, SAM's decision and reconstruction of ``count`` validation images, always the same ones.
-
-    Args:
-        run: with its model.
-        maps: ``[N, gh, gw]`` of all validation images.
-    """
-    images, model, device = run.val_images, run.model, run.device
-    chosen = torch.linspace(0, len(images) - 1, min(count, len(images))).long().tolist()
-    pixels = normalize(torch.stack([resize_whole(images[i], run.args.input_size) for i in chosen])).to(device)
-    weights = maps[chosen].flatten(1)
-    noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    split = split_patches(weights, noise, run.args.mask_ratio, run.args.throw_ratio)
-    model.eval()
-    with run.precision():
-        prediction = model.reconstruct(pixels, Split(*(part.to(device) for part in split))).cpu()
-    prediction = denormalize(prediction.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)
-    captions = [images.classes[images.labels[i]] for i in chosen]
-    return sheet(denormalize(pixels).cpu(), maps[chosen], split, prediction, captions, title)

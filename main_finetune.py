@@ -15,6 +15,7 @@ from util.errors import InputError, run_script
 from util.log import say
 from util.optimisation import parameter_groups
 from util.seeds import seed_everything
+from util.sheet import draw_sheet
 
 
 def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -168,7 +169,8 @@ def evaluate_only(args) -> None:
         labels = run.val_images.labels.numpy()
         metrics.write_results(run.folder, results, run.val_images.paths, labels, probabilities.numpy(), run.classes)
     say(metrics.table(results))
-    say(f"written: {run.folder / 'metrics.json'}, {run.folder / 'predictions.csv'}")
+    engine.draw_pictures(run, results, probabilities)
+    say(f"written in {run.folder}: metrics.json, predictions.csv; roc.png, confusion.png, tsne.png, attention.png")
     distributed.stop()
 
 
@@ -207,7 +209,10 @@ def main() -> None:
             if masking == "attention":
                 values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
             last = epoch + 1 == args.epochs
-            results, _ = engine.evaluate(run, localise=last or (epoch + 1) % args.loc_interval == 0)
+            look = last or (epoch + 1) % (args.look_every or args.loc_interval) == 0
+            results, probabilities = engine.evaluate(run, localise=look)
+            if look:
+                draw_sheet(run, epoch, probabilities)
             values |= {f"val_{name}": results[name] for name in engine.LOGGED}
             values |= {name: value for name, value in results.items() if name.startswith(("map_", "localisation"))}
             if args.masking == "attention" and epoch + 1 < masked_epochs and run.maps_due_after(epoch, first=0):

@@ -85,7 +85,7 @@ def main() -> None:
             if use_sam:
                 values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
             refresh = run.maps_due_after(epoch, sam_epoch)
-            if refresh or (epoch + 1) % args.loc_interval == 0 or epoch + 1 == args.epochs:
+            if refresh or (epoch + 1) % (args.look_every or args.loc_interval) == 0 or epoch + 1 == args.epochs:
                 values |= engine.look(run, epoch)
             if refresh:
                 run.refresh_maps()

@@ -22,11 +22,12 @@ import torch
 
 import main_finetune
 import main_pretrain
-from benchmarks import flops, measure
+from benchmarks import flops
 from benchmarks.ablation_tables import tables
 from benchmarks.leak import leaks
 from util.data import open_folders
 from util.errors import InputError, run_script
+from util.place import environment
 from util.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -312,7 +313,7 @@ class Ablation:
         with LOCK:
             self.results[kind].setdefault(name, {})[str(seed)] = figures
             self.results["setting"] = {
-                **measure.machine(torch.device(self.options.device or "cpu")),
+                **environment(torch.device(self.options.device or "cpu")),
                 **{key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")},
                 "images": self.images,
             }

@@ -1,13 +1,10 @@
 """Measuring: several contenders in turn in one run, the machine they ran on, and the memory that each takes."""
 
 import multiprocessing
-import os
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,27 +71,6 @@ def product_rate(device: torch.device, dtype: torch.dtype, rounds: int, shortest
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     timing = time_in_turn({"product": lambda: a @ b}, device, rounds, shortest)["product"]
     return 2 * size**3 / timing.median
-
-
-def machine(device: torch.device) -> dict[str, str | int]:
-    """What the figures depend on: processor, device, versions."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "torchvision", "timm", "transformers")},
-    }
-
-
-def version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _high_water() -> int:

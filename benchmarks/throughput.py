@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 
 from benchmarks import contenders, flops, pipeline
-from benchmarks.measure import Timing, machine, peak_memory, product_rate, ratio, time_in_turn
+from benchmarks.measure import Timing, peak_memory, product_rate, ratio, time_in_turn
 from models_vit import ENCODERS, create_encoder
 from util import map_source
 from util.errors import run_script
 from util.optimisation import Precision
-from util.place import choose_device, choose_precision
+from util.place import choose_device, choose_precision, environment
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -242,7 +242,7 @@ def main() -> None:
     options.batch_size = options.batch_size or (64 if on_gpu else 32)
     options.batches = options.batches or (40 if on_gpu else 4)
     torch.manual_seed(0)
-    about = machine(options.device)
+    about = environment(options.device, ("transformers",))
     settings = {name: str(value) if name in ("device", "output") else value for name, value in vars(options).items()}
     print(", ".join(f"{name} {value}" for name, value in {**about, **settings}.items()), flush=True)
     rows: list[Row] = []

@@ -48,8 +48,15 @@ def all_maps(model: torch.nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([attention, torch.stack(relevance, dim=1)], dim=1)
 
 
-def maps(model: torch.nn.Module, images: Images, args, precision: Precision, source: str) -> Tensor:
-    """The maps of a set from one source (not ``auto``), ``[N, gh, gw]`` in [0, 1]."""
+def maps(
+    model: torch.nn.Module,
+    images: Images,
+    args,
+    precision: Precision,
+    source: str,
+    chosen: Sequence[int] | None = None,
+) -> Tensor:
+    """The maps of a set, or of ``chosen`` images of it, from one source (not ``auto``), ``[N, gh, gw]`` in [0, 1]."""
     depth = len(model.blocks)
 
     def compute(pixels: Tensor, labels: Tensor) -> Tensor:
@@ -58,7 +65,7 @@ def maps(model: torch.nn.Module, images: Images, args, precision: Precision, sou
         return model.attention_maps(pixels, (depth if source == "last" else int(source[5:]),))[:, 0]
 
     title = f"maps of {images.root.name}"
-    return over_images(compute, model, images, args, precision, title, InterpolationMode.BILINEAR)
+    return over_images(compute, model, images, args, precision, title, InterpolationMode.BILINEAR, chosen)
 
 
 def maps_by_source(

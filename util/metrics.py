@@ -42,6 +42,30 @@ def figures_of_merit(labels: np.ndarray, probabilities: np.ndarray, classes: lis
     }
 
 
+HEADLINES = ("top1", "balanced_accuracy", "macro_f1", "macro_auc")
+
+
+def bootstrap_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, classes: list[str], resamples: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile bootstrap intervals, over images, of the figures in :data:`HEADLINES`.
+
+    Images are drawn class by class, as many as the class has, so that every figure exists in every resample.
+
+    Args:
+        labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
+        resamples: number of resamples; seed: of their draw.
+    """
+    rng, found = np.random.default_rng(seed), []
+    members = [np.flatnonzero(labels == index) for index in range(len(classes))]
+    for _ in range(resamples):
+        drawn = np.concatenate([rng.choice(own, len(own)) for own in members])
+        figures = figures_of_merit(labels[drawn], probabilities[drawn], classes)
+        found.append([figures[name] for name in HEADLINES])
+    low, high = np.percentile(found, [2.5, 97.5], axis=0)
+    return {name: (float(a), float(b)) for name, a, b in zip(HEADLINES, low, high, strict=True)}
+
+
 def write_results(
     folder: Path, results: dict, paths: list[str], labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
 ) -> None:

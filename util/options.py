@@ -148,6 +148,13 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
         "--loc_interval", type=COUNT, default=loc_interval, metavar="EPOCHS", help="epochs between refreshes of the maps"
     )
     group.add_argument(
+        "--look_every",
+        type=COUNT,
+        metavar="EPOCHS",
+        help="epochs between looks at validation images: a sheet of pictures, and where all maps look "
+        "(default: --loc_interval)",
+    )
+    group.add_argument(
         "--map",
         type=map_source.parse,
         default="last",

@@ -1,6 +1,11 @@
 """Where a run takes place: the device and its precision, the output folder and its disk."""
 
+import json
+import os
+import platform
 import shutil
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -11,7 +16,7 @@ from util.errors import InputError
 from util.log import say
 
 RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png")
-RUN_FILES += ("log.txt", "bad-batch.txt", "skipped.txt")
+RUN_FILES += ("log.txt", "run.json", "bad-batch.txt", "skipped.txt")
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -99,3 +104,35 @@ def clear(folder: Path) -> None:
     for pattern in RUN_FILES:
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def environment(device: torch.device, packages: tuple[str, ...] = ()) -> dict[str, str | int]:
+    """What figures depend on: processor, device, versions (of ``packages`` too)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "torchvision", "timm", *packages)},
+    }
+
+
+def version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def describe(folder: Path, options: dict, phase: str, device: torch.device) -> None:
+    """Write ``run.json``: how the run was called, with what options, and where."""
+    content = {
+        "phase": phase,
+        "command": ["python", *sys.argv],
+        "options": options,
+        "environment": environment(device),
+    }
+    (folder / "run.json").write_text(json.dumps(content, indent=2, default=str) + "\n")

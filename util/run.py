@@ -13,7 +13,7 @@ from util.data import SeededDataset, training_loader
 from util.errors import DiskError, InputError
 from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Stepper
-from util.place import check_space, clear, make_writable, output_folder, start
+from util.place import check_space, clear, describe, make_writable, output_folder, start
 from util.progress import clock
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
@@ -78,11 +78,13 @@ class Run:
         self.best: dict = {}  # epoch and figures of the best validation so far
 
     def open(self) -> None:
-        """Make the output folder."""
+        """Make the output folder; of an evaluation, note in it how it came about (:meth:`begin` does that in training)."""
         self.log_dir = Path(self.args.log_dir or self.folder)
         for folder, option in ((self.folder, "--output_dir"), (self.log_dir, "--log_dir")):
             make_writable(folder, option)
         say(f"output folder: {self.folder}")
+        if self.phase == "eval" and distributed.is_main():
+            describe(self.folder, plain(self.args), self.phase, self.device)
 
     def begin(self, model: nn.Module, dataset: SeededDataset, optimizer: torch.optim.Optimizer, schedule) -> None:
         """Make loader, steps and log, and restore what ``--resume`` found.
@@ -102,6 +104,8 @@ class Run:
         self.first_epoch = self._restore()
         if args.overwrite and distributed.is_main():
             clear(self.folder)
+        if distributed.is_main():
+            describe(self.folder, plain(args), self.phase, self.device)
         if args.compile:
             torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
             model.compile()

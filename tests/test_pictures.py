@@ -1,0 +1,140 @@
+"""Pictures and the report: made, not blank, and telling the numbers of ``metrics.json``."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY_FINETUNE, run_script
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from util import figures
+from util.metrics import bootstrap_intervals, figures_of_merit
+
+
+def made_up(classes, images=200, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(images) % classes
+    scores = rng.random((images, classes)) + 1.5 * rng.random((images, 1)) * np.eye(classes)[labels]
+    return labels, scores / scores.sum(1, keepdims=True), [f"class {n}" for n in range(classes)]
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+def assert_not_blank(path):
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("L"), dtype=float)
+    assert pixels.std() > 8 and min(pixels.shape) > 200, path
+
+
+@pytest.mark.parametrize("classes", [2, 4, 40])
+def test_roc(classes, tmp_path):
+    labels, probabilities, names = made_up(classes)
+    figure = figures.roc_figure(labels, probabilities, names, "title")
+    legend = list(dict.fromkeys(line for line in texts(figure) if "AUC" in line))
+    auc = [roc_auc_score(labels == n, probabilities[:, n]) for n in range(classes)]
+    if classes == 2:
+        assert legend == [f"class 1 (AUC {auc[1]:.4f})"]
+    else:
+        assert f"macro average (AUC {np.mean(auc):.4f})" in legend and len(legend) == min(classes, 6) + 1
+        assert f"class {np.argmax(auc)} (AUC {max(auc):.4f})" in legend
+        assert f"class {np.argmin(auc)} (AUC {min(auc):.4f})" in legend
+    assert len(figure.axes[0].lines) == (1 if classes == 2 else classes + 1) + 1
+    figure.savefig(tmp_path / "roc.png")
+    assert_not_blank(tmp_path / "roc.png")
+
+
+@pytest.mark.parametrize("classes", [2, 4, 40])
+def test_confusion_and_tsne(classes, tmp_path):
+    labels, probabilities, names = made_up(classes)
+    confusion = figures_of_merit(labels, probabilities, names)["confusion"]
+    figure = figures.confusion_figure(confusion, names, "title")
+    numbers = [int(text) for text in texts(figure.axes[0]) if re.fullmatch(r"\d+", text)]
+    assert numbers == ([count for row in confusion for count in row] if classes <= 20 else [])
+    figure.savefig(tmp_path / "confusion.png")
+    features = np.concatenate([probabilities, probabilities**2], axis=1)
+    figure = figures.tsne_figure(features, labels, names, "title")
+    assert len(figure.axes[0].collections) == classes
+    assert sum(len(each.get_offsets()) for each in figure.axes[0].collections) == 200
+    figure.savefig(tmp_path / "tsne.png")
+    assert_not_blank(tmp_path / "confusion.png")
+    assert_not_blank(tmp_path / "tsne.png")
+
+
+def test_cases_of_the_gallery():
+    labels = np.array([0, 0, 1, 1, 1])
+    sure = np.array([0.9, 0.6, 0.99, 0.2, 0.55])  # of the right class
+    probabilities = np.where(labels[:, None] == np.arange(2), sure[:, None], 1 - sure[:, None])
+    cases = figures.gallery_cases(labels, probabilities, each=2)
+    assert list(cases.values()) == [[2, 0], [4, 1], [3]]
+
+
+def test_bootstrap_covers_and_narrows():
+    for images, widest in ((100, 0.25), (1600, 0.07)):
+        labels, probabilities, names = made_up(4, images)
+        low, high = bootstrap_intervals(labels, probabilities, names, resamples=200)["top1"]
+        top1 = figures_of_merit(labels, probabilities, names)["top1"]
+        assert low < top1 < high and high - low < widest
+    assert bootstrap_intervals(labels, probabilities, names, 50) == bootstrap_intervals(labels, probabilities, names, 50)
+
+
+@pytest.fixture(scope="module")
+def evaluated(finetuned, phantoms, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation") / "eval"
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} {TINY_FINETUNE}"
+    run_script(f"{command} --data_path {phantoms} --output_dir {folder}", folder.parent)
+    return folder
+
+
+def test_evaluation_leaves_pictures(evaluated, finetuned):
+    for name in ("roc", "confusion", "tsne", "attention"):
+        assert_not_blank(evaluated / f"{name}.png")
+    assert_not_blank(finetuned / "sheet-2.png")
+
+
+def test_report_holds_everything_and_needs_nothing(evaluated, pretrained, finetuned, tmp_path):
+    output = tmp_path / "report.html"
+    result = run_script(
+        f"util/report.py {pretrained} {finetuned} {evaluated} --output {output}", tmp_path, PYTHONPATH=str(ROOT)
+    )
+    html = output.read_text()
+    assert f"written: {output}" in result.stdout
+    assert not re.search(r'(src|href)="(?!data:)', html) and "@import" not in html and "url(" not in html
+    results = json.loads((evaluated / "metrics.json").read_text())
+    for name in ("top1", "balanced_accuracy", "macro_f1", "macro_auc"):
+        assert f"{100 * results[name]:.2f} %" in html
+    for row in results["per_class"].values():
+        assert f"{row['auc']:.4f}" in html
+    last = json.loads((finetuned / "log.txt").read_text().splitlines()[-1])
+    assert f"{last['loss']:.4g}" in html and "mao2023msmae" in html and "main_pretrain.py" in html
+    assert html.count("data:image/png") == 1 + 1 + 1 + 1 + 4  # curves and a sheet of each training, four of the evaluation
+
+
+def test_report_of_a_folder_without_a_run(tmp_path):
+    result = run_script(f"util/report.py {tmp_path}", tmp_path, check=False, PYTHONPATH=str(ROOT))
+    assert result.returncode == 2 and "neither metrics.json" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_report_in_a_browser(evaluated, pretrained, tmp_path):
+    """Phone width: nothing is wider than the screen; every picture is drawn."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    if not browser:
+        pytest.skip("no Chromium here")
+    output = tmp_path / "report.html"
+    run_script(f"util/report.py {pretrained} {evaluated} --output {output}", tmp_path, PYTHONPATH=str(ROOT))
+    probe = (
+        "<script>addEventListener('load', () => { const wide = document.documentElement.scrollWidth, "
+        "drawn = [...document.images].every(image => image.naturalWidth > 100); "
+        "document.body.dataset.probe = `${wide} of ${innerWidth}, drawn ${drawn}` })</script>"
+    )
+    output.write_text(output.read_text().replace("</body>", probe + "</body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--window-size=500,900", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
+    page = subprocess.run([browser, *flags, output.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    wide, width, drawn = re.search(r'data-probe="(\d+) of (\d+), drawn (\w+)"', page).groups()
+    assert int(wide) <= int(width) and drawn == "true"

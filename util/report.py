@@ -1,0 +1,208 @@
+"""A run, or several that belong together, as one HTML file that opens from disk: settings, curves, figures, pictures.
+
+python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
+"""
+
+import argparse
+import base64
+import csv
+import io
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from util.errors import InputError, run_script
+from util.metrics import bootstrap_intervals
+
+CITATION = """@article{mao2023msmae,
+  title   = {Medical supervised masked autoencoders: Crafting a better masking strategy and efficient fine-tuning
+             schedule for medical image classification},
+  author  = {Mao, Jiawei and Guo, Shujian and Chang, Yuanqi and Yin, Xuesong and Nie, Binling},
+  journal = {arXiv preprint arXiv:2305.05871},
+  year    = {2023}
+}"""
+PICTURES = {
+    "roc.png": "ROC curves, one class against the rest",
+    "confusion.png": "Confusion matrix: images by true and predicted class",
+    "tsne.png": "What the head reads, laid out by t-SNE",
+    "attention.png": "The surest, the least sure and the mistaken, with their attention maps",
+    "sheet.png": "From the best to the worst case",
+}
+CURVES = {  # panels of the picture of a training, and the log's names in each
+    "loss": ("loss", "loss_pixels", "loss_class", "val_loss"),
+    "accuracy": ("train_top1", "val_top1", "val_balanced_accuracy", "val_iou", "val_dice"),
+    "share of the map on masked, thrown and visible patches": ("map_on_masked", "map_on_thrown", "map_on_visible"),
+    "gain of the map (1: chance)": ("map_gain",),
+}
+
+
+def encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def picture(path: Path, caption: str) -> dict[str, str]:
+    return {"data": encode(path.read_bytes()), "caption": caption}
+
+
+def curves(lines: list[dict]) -> Figure | None:
+    """Losses, accuracies and what SAM does, by epoch; None where the log holds none of them."""
+    panels = {title: [name for name in names if any(name in line for line in lines)] for title, names in CURVES.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    if not panels:
+        return None
+    figure = Figure(figsize=(8, 2.5 * -(-len(panels) // 2)), dpi=130, layout="constrained")
+    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat
+    for axis, (title, names) in zip(axes, panels.items(), strict=False):
+        for name in names:
+            points = [(line["epoch"] + 1, line[name]) for line in lines if name in line]
+            axis.plot(*zip(*points, strict=True), "o-" if len(points) < 15 else "-", markersize=3, label=name)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("epochs", fontsize=8)
+        axis.legend(fontsize=7, frameon=False)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in list(axes):
+        axis.set_axis_off()
+    return figure
+
+
+def png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return encode(buffer.getvalue())
+
+
+def training_section(folder: Path) -> dict:
+    """What ``log.txt`` and the last sheet of a training tell."""
+    lines = [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
+    if not lines:
+        raise InputError(f"{folder}/log.txt is empty: no epoch has ended yet")
+    section = {"notes": [], "tables": [], "pictures": []}
+    last = {name: value for name, value in lines[-1].items() if isinstance(value, int | float)}
+    rows = [(name, f"{value:.4g}") for name, value in last.items()]
+    section["tables"].append({"heading": f"Epoch {lines[-1]['epoch']}, the last", "columns": ("", "value"), "rows": rows})
+    for score in ("val_top1", "val_iou"):
+        scored = [line for line in lines if score in line]
+        if len(scored) > 1:
+            best = max(scored, key=lambda line: line[score])
+            section["notes"].append(
+                f"{score}: {100 * scored[-1][score]:.2f} % at the last look (epoch {scored[-1]['epoch']}), at best "
+                f"{100 * best[score]:.2f} % (epoch {best['epoch']}, chosen on val/ itself)."
+            )
+    drawn = curves(lines)
+    if drawn:
+        section["pictures"].append({"data": png(drawn), "caption": "By epoch"})
+    sheets = sorted(folder.glob("sheet-*.png"), key=lambda path: int(path.stem.split("-")[1]))
+    if sheets:
+        section["pictures"].append(picture(sheets[-1], f"What the model sees after epoch {sheets[-1].stem.split('-')[1]}"))
+    return section
+
+
+def classification_tables(results: dict, folder: Path) -> list[dict]:
+    """Figures of merit with bootstrap intervals, and those of each class."""
+    with open(folder / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    classes = list(results["per_class"])
+    labels = np.array([classes.index(row["label"]) for row in rows])
+    probabilities = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
+    intervals = bootstrap_intervals(labels, probabilities, classes)
+    shown = [
+        (name.replace("_", " "), f"{100 * results[name]:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %")
+        for name, (low, high) in intervals.items()
+    ]
+    per_class = [
+        (name, row["images"], f"{100 * row['sensitivity']:.2f} %", f"{100 * row['specificity']:.2f} %", f"{row['auc']:.4f}")
+        for name, row in results["per_class"].items()
+    ]
+    return [
+        {
+            "heading": f"Figures of merit on {results['images']} images",
+            "columns": ("", "value", "95 % interval"),
+            "rows": shown,
+            "note": "Percentile bootstrap over the images of each class, 1,000 resamples: it tells of the sample "
+            "of images, not of other seeds or sites.",
+        },
+        {"heading": "Classes", "columns": ("", "images", "sensitivity", "specificity", "AUC"), "rows": per_class},
+    ]
+
+
+def segmentation_tables(results: dict) -> list[dict]:
+    """IoU, Dice, sensitivity and specificity, by what was averaged over what."""
+    names = {"per_image": "mean over images", "whole_set": "whole set", "batch_averaged": "batches pooled, then averaged"}
+    figures = ("iou", "dice", "sensitivity", "specificity")
+    rows = [(title, *(f"{100 * results[key][figure]:.2f} %" for figure in figures)) for key, title in names.items()]
+    columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
+    return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
+
+
+def evaluation_section(folder: Path) -> dict:
+    """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
+    results = json.loads((folder / "metrics.json").read_text())
+    tables = segmentation_tables(results) if "per_image" in results else classification_tables(results, folder)
+    if where := results.get("localisation"):
+        rows = [
+            (name, f"{row['gain']:.2f}", f"{100 * row['pointing']:.1f} %", f"{row['average_precision']:.3f}")
+            for name, row in where["sources"].items()
+        ]
+        tables.append({
+            "heading": f"Where maps look, on {where['images']} images with a lesion",
+            "columns": ("source", "gain", "pointing", "average precision"),
+            "rows": rows,
+            "note": f"Gain: weight in the lesion relative to its area. Pointing: maximum in the lesion; chance "
+            f"{100 * where['chance']:.1f} %.",
+        })  # fmt: skip
+    pictures = [picture(folder / name, caption) for name, caption in PICTURES.items() if (folder / name).exists()]
+    return {"notes": [f"Checkpoint: {results['checkpoint']}"], "tables": tables, "pictures": pictures}
+
+
+def section(folder: Path) -> dict:
+    """All that a folder tells.
+
+    Raises:
+        InputError: when it holds neither a training nor an evaluation.
+    """
+    makers: dict[str, Callable[[Path], dict]] = {"metrics.json": evaluation_section, "log.txt": training_section}
+    found = next((make(folder) for name, make in makers.items() if (folder / name).is_file()), None)
+    if found is None:
+        raise InputError(f"{folder} holds neither metrics.json (of an evaluation) nor log.txt (of a training)")
+    about = folder / "run.json"
+    if about.is_file():
+        run = json.loads(about.read_text())
+        found["command"] = " ".join(run["command"])
+        found["settings"] = {**run["options"], **run["environment"]}
+        found["heading"] = f"{run['phase']}: {folder.name}"
+    return {"heading": folder.name, **found}
+
+
+def render(folders: list[Path]) -> str:
+    """The report as HTML, with everything it needs inside."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    sections = [section(folder) for folder in folders]
+    title = "MSMAE: " + ", ".join(folder.resolve().name for folder in folders)
+    return environment.get_template("report.html.j2").render(
+        title=title, date=date.today().isoformat(), sections=sections, citation=CITATION
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="output folders, in the order to show them")
+    parser.add_argument("--output", type=Path, help="the file (default: report.html in the last folder)")
+    options = parser.parse_args()
+    output = options.output or options.folders[-1] / "report.html"
+    html = render(options.folders)
+    try:
+        output.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be written: {error.strerror}") from None
+    print(f"written: {output} ({len(html) / 2**20:.1f} MiB)")
+
+
+if __name__ == "__main__":
+    run_script(main)
