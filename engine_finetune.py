@@ -1,6 +1,7 @@
 """Fine-tuning: one epoch of steps on SAM's visible patches, and the evaluation on all of them (METHOD.md "Fine-tuning")."""
 
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,8 @@ def draw_pictures(run: ClassificationRun, results: dict, probabilities: torch.Te
     source = run.source_in_use(len(model.blocks))
     maps = map_source.maps(model, images, run.args, run.precision, source, chosen)
     pixels = {index: resize_whole(images[index], run.args.input_size) / 255 for index in chosen}
-    title = f"{run.args.model}, {run.args.resume}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
+    place = "/".join(Path(run.args.resume).parts[-2:])
+    title = f"{run.args.model}, {place}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
     if distributed.is_main():
         drawn = {
             "roc": figures.roc_figure(labels, chances, classes, title),

@@ -10,7 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models_vit import ENCODERS, Block, VisionTransformer, init_weights, patchify, select, sincos_position_embedding
+from models_vit import (
+    ENCODERS,
+    Block,
+    VisionTransformer,
+    create_encoder,
+    init_weights,
+    patchify,
+    select,
+    sincos_position_embedding,
+)
+from util import checkpoint
+from util.errors import InputError
 from util.masking import Split
 
 
@@ -127,3 +138,42 @@ AUTOENCODERS = {f"msmae_{name}": {**ENCODERS[name], **DECODERS.get(name, {})} fo
 def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> MaskedAutoencoder:
     """Build a model of :data:`AUTOENCODERS`; ``patch_size`` replaces the one in its name."""
     return MaskedAutoencoder(**{**AUTOENCODERS[name], **({"patch_size": patch_size} if patch_size else {}), **kwargs})
+
+
+def load_model(path: str) -> VisionTransformer:
+    """The model of any checkpoint, in evaluation mode on the CPU: ours, or MAE's and MSMAE's published ones.
+
+    Shapes come from the tensors; head counts from the encoder of that width and depth.
+
+    Returns:
+        A :class:`MaskedAutoencoder` where the checkpoint has a decoder, else the encoder with its head and pooling.
+
+    Raises:
+        InputError: when the file is no checkpoint, or holds an encoder of no known width and depth.
+    """
+    content = checkpoint.load(path)
+    parameters = content["model"]
+    shape = checkpoint.Shape.of(parameters, path)
+    known = {(encoder["embed_dim"], encoder["depth"]): name for name, encoder in ENCODERS.items()}
+    if (shape.width, shape.depth) not in known:
+        raise InputError(f"{path} holds no known encoder: {shape}")
+    name = known[shape.width, shape.depth]
+    common = {
+        "img_size": round(shape.num_patches**0.5) * shape.patch_size,
+        "num_classes": len(parameters.get("head.bias", ())),
+        "registers": shape.registers,
+    }
+    if "decoder_pred.weight" in parameters:
+        model = create_autoencoder(
+            f"msmae_{name}",
+            shape.patch_size,
+            decoder_embed_dim=parameters["decoder_embed.weight"].shape[0],
+            decoder_depth=len({key.split(".")[1] for key in parameters if key.startswith("decoder_blocks.")}),
+            norm_pix_loss=content.get("args", {}).get("norm_pix_loss", False),
+            **common,
+        )
+    else:
+        pool = "avg" if "fc_norm.weight" in parameters else "token"
+        model = create_encoder(name, shape.patch_size, global_pool=pool, **common)
+    model.load_state_dict(parameters)
+    return model.eval()

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
-from models_msmae import MaskedAutoencoder, create_autoencoder
+from models_msmae import load_model
 from util import checkpoint, map_source
 from util.data import open_folders
 from util.errors import InputError, run_script
@@ -28,23 +28,6 @@ from util.place import choose_device, choose_precision
 
 IMAGES = 1000  # at most, spread over the training set
 FOLDS = 5
-
-
-def load_autoencoder(path: Path) -> tuple[MaskedAutoencoder, SimpleNamespace]:
-    """The model of a pre-training checkpoint and the options it was trained with."""
-    content = checkpoint.load(path)
-    if content.get("phase") != "pretrain":
-        raise InputError(f"{path} is no checkpoint of main_pretrain.py")
-    args = SimpleNamespace(**content["args"])
-    model = create_autoencoder(
-        args.model,
-        args.patch_size,
-        img_size=args.input_size,
-        num_classes=len(content["classes"]),
-        registers=args.registers,
-    )
-    model.load_state_dict(content["model"])
-    return model, args
 
 
 def probe_accuracy(maps: Tensor, labels: Tensor, mask_ratio: float, throw_ratio: float) -> float:
@@ -67,7 +50,10 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     Returns:
         By source; ``random`` for maps that are even; ``most frequent`` for always guessing the most frequent class.
     """
-    model, args = load_autoencoder(path)
+    content = checkpoint.load(path)
+    if content.get("phase") != "pretrain":
+        raise InputError(f"{path} is no checkpoint of main_pretrain.py")
+    model, args = load_model(path), SimpleNamespace(**content["args"])
     where = choose_device(device)
     precision = Precision(where, choose_precision("auto", where))
     images = Images(open_folders(data_path, ("train",))[0], args.cache, args.on_bad_image)

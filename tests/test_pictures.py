@@ -7,11 +7,15 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, TINY_FINETUNE, run_script
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from util import figures
+from models_msmae import create_autoencoder, load_model
+from util import explain, figures
+from util.errors import InputError
+from util.images import read_image
 from util.metrics import bootstrap_intervals, figures_of_merit
 
 
@@ -138,3 +142,38 @@ def test_report_in_a_browser(evaluated, pretrained, tmp_path):
     page = subprocess.run([browser, *flags, output.as_uri()], capture_output=True, text=True, timeout=120).stdout
     wide, width, drawn = re.search(r'data-probe="(\d+) of (\d+), drawn (\w+)"', page).groups()
     assert int(wide) <= int(width) and drawn == "true"
+
+
+def test_one_image_in_a_script(pretrained, finetuned, phantoms):
+    """The README's example, on both kinds of checkpoint; the reconstruction against the patches one by one."""
+    path = str(next((phantoms / "val" / "ring").iterdir()))
+    model = load_model(str(pretrained / "checkpoint-last.pth"))
+    weights = explain.attention_map(model, path)
+    assert weights.shape == (4, 4) and weights.min() >= 0 and weights.max() <= 1
+    assert not torch.equal(explain.attention_map(model, path, "block3"), weights)
+    assert torch.equal(explain.attention_map(model, path, "block12"), weights)
+    split = explain.sam_split(weights)
+    picture = explain.reconstruction(model, path, split)
+    image = read_image(path).permute(1, 2, 0) / 255
+    for n in range(16):
+        top, left = n // 4 * 8, n % 4 * 8
+        here, there = (each[top : top + 8, left : left + 8] for each in (picture, image))
+        if n in split.visible:
+            torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
+        elif n in split.thrown:
+            assert (here == 0.5).all()
+        else:
+            assert (here - there).abs().max() > 0.01
+    encoder = load_model(str(finetuned / "checkpoint-last.pth"))
+    assert explain.attention_map(encoder, path, "relevance").shape == (4, 4)
+    with pytest.raises(InputError, match="no decoder"):
+        explain.reconstruction(encoder, path, split)
+    with pytest.raises(InputError, match="no map source 'block13'"):
+        explain.attention_map(encoder, path, "block13")
+
+
+def test_a_checkpoint_of_mae_loads_as_a_model(tmp_path):
+    source = create_autoencoder("msmae_vit_base_patch16", img_size=64, num_classes=0)
+    torch.save({"model": source.state_dict()}, tmp_path / "mae.pth")
+    model = load_model(str(tmp_path / "mae.pth"))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in source.state_dict().items())

@@ -1,0 +1,89 @@
+"""One image, in a notebook or script: its map, SAM's split of its patches, its reconstruction.
+
+from models_msmae import load_model
+from util.explain import attention_map, reconstruction, sam_split
+
+model = load_model("checkpoint-last.pth")
+weights = attention_map(model, "scan.png")
+split = sam_split(weights, mask_ratio=0.45, throw_ratio=0.3)
+picture = reconstruction(model, "scan.png", split)
+"""
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+
+from util.augment import denormalize, normalize
+from util.data import resize_whole
+from util.errors import InputError
+from util.images import read_image
+from util.map_source import names
+from util.masking import Split, split_patches
+
+
+def network_input(model: torch.nn.Module, path: str, interpolation: InterpolationMode) -> Tensor:
+    """An image file as a model takes it: ``[1, 3, S, S]``, whole, resized to its input size, normalised, on its device."""
+    side = model.grid_size[0] * model.patch_size
+    return normalize(resize_whole(read_image(path), side, interpolation)[None].to(model.cls_token.device))
+
+
+def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Tensor:
+    """Where the class token looks in an image (METHOD.md "The map").
+
+    Args:
+        model: from :func:`models_msmae.load_model`.
+        path: of any image file.
+        source: "last" (the paper's), "block1" and so on, or "relevance", which needs a trained head.
+
+    Returns:
+        ``[gh, gw]`` float32 in [0, 1], on the CPU.
+    """
+    depth = len(model.blocks)
+    if source not in names(depth)[:-1] and source != f"block{depth}":
+        raise InputError(f"no map source {source!r}; there are {', '.join(names(depth)[:-1])}")
+    pixels = network_input(model, path, InterpolationMode.BILINEAR)
+    model.eval()
+    if source == "relevance":
+        return model.relevance_map(pixels)[0].cpu()
+    return model.attention_maps(pixels, (depth if source == "last" else int(source[5:]),))[0, 0].cpu()
+
+
+def sam_split(weights: Tensor, mask_ratio: float = 0.45, throw_ratio: float = 0.3, seed: int = 0) -> Split:
+    """SAM's decision about the patches of one image (METHOD.md "SAM").
+
+    Args:
+        weights: ``[gh, gw]``, a map; all ones give random masking.
+        mask_ratio, throw_ratio: shares of the patches to mask and to throw.
+        seed: of the draw.
+
+    Returns:
+        Indices ``visible``, ``masked`` and ``thrown``, ``[1, n]`` each, counting patches row by row from 0.
+    """
+    flat = weights.flatten()[None]
+    noise = torch.rand(flat.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return split_patches(flat, noise, mask_ratio, throw_ratio)
+
+
+@torch.no_grad()
+def reconstruction(model: torch.nn.Module, path: str, split: Split) -> Tensor:
+    """An image as the pre-training model sees it: visible patches as they are, masked ones as it guesses, thrown ones grey.
+
+    Args:
+        model: from :func:`models_msmae.load_model`, of a pre-training checkpoint.
+        path: of any image file.
+        split: from :func:`sam_split`.
+
+    Returns:
+        ``[S, S, 3]`` float32 in [0, 1], on the CPU, for matplotlib's ``imshow``.
+    """
+    if not hasattr(model, "reconstruct"):
+        raise InputError("this model has no decoder; load a checkpoint of pre-training")
+    pixels = network_input(model, path, InterpolationMode.BICUBIC)
+    model.eval()
+    split = Split(*(part.to(pixels.device) for part in split))
+    patches = model.pixels(pixels, torch.arange(model.patch_embed.num_patches, device=pixels.device)[None])
+    patches[0, split.masked[0]] = model.reconstruct(pixels, split)[0]
+    columns, side = model.grid_size[1], model.patch_size
+    colours = denormalize(patches[0].reshape(-1, side, side, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    colours[split.thrown[0]] = 0.5
+    return colours.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2, 3).flatten(0, 1).cpu()
