@@ -1,6 +1,6 @@
 # make demo: see MSMAE work on made-up images.   make test: lint and test.
 # make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
-# make ablation: compare the choices of masking and maps on made-up images.
+# make ablation: compare the choices of masking and maps on made-up images.   make figures: draw the README's pictures.
 # Each sets itself up in .venv first.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
 SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo test stress bench ablation clean
+.PHONY: demo test stress bench ablation figures clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -20,7 +20,8 @@ demo: $(VENV)/ready
 		--data_path $(PHANTOMS) --epochs 10 --warmup_epochs 1 --blr 4e-3 --layer_decay 0.9 $(SMALL) --output_dir demo/finetune
 	$(BIN)/python main_finetune.py --eval --resume demo/finetune/checkpoint-last.pth --model vit_tiny_patch16 \
 		--data_path $(PHANTOMS) --batch_size 32 --device cpu --output_dir demo/eval
-	@echo "pictures (image, attention map, SAM's decision, reconstruction): demo/pretrain/sheet-*.png"
+	$(BIN)/python -m util.report demo/pretrain demo/finetune demo/eval --output demo/report.html
+	@echo "pictures (image, attention map, SAM's decision, reconstruction): demo/pretrain/sheet-*.png; all of it: demo/report.html"
 
 test: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
@@ -35,6 +36,11 @@ bench: $(VENV)/ready-to-bench
 ablation: $(VENV)/ready
 	test -d ablation/data || $(BIN)/python -m util.phantom ablation/data --train 400 --val 200 --size 64
 	$(BIN)/python -m benchmarks.ablation --data_path ablation/data --name phantoms --preset quick --seeds 0 --results ablation
+
+figures: $(VENV)/ready
+	test -f demo/eval/roc.png || $(MAKE) demo
+	$(BIN)/python -m benchmarks.throughput --parts efficiency --output benchmarks/efficiency.json
+	$(BIN)/python -m benchmarks.figures --eval demo/eval
 
 $(VENV)/ready: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

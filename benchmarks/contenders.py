@@ -99,12 +99,32 @@ def huggingface_pretraining(input_size: int, batch_size: int, device: torch.devi
     return step
 
 
+def forward(name: str, input_size: int, batch_size: int, device: torch.device, amp: str, kind: str) -> Callable[[], object]:
+    """A forward pass without gradient: ``kind`` as ``masking`` in :func:`finetuning`."""
+    if kind in ("sam", "none"):
+        model = create_encoder(name, img_size=input_size, num_classes=CLASSES, global_pool="avg").to(device).eval()
+    else:
+        model = timm.create_model(kind, img_size=input_size, num_classes=CLASSES).to(device).eval()
+    precision = Precision(device, amp)
+    batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
+    arguments = (batch["image"],)
+    if kind == "sam":
+        arguments += (split_patches(batch["weights"], batch["noise"], MASKED, THROWN).visible,)
+
+    @torch.no_grad()
+    def call():
+        with precision():
+            return model(*arguments)
+
+    return call
+
+
 def finetuning(
     name: str, input_size: int, batch_size: int, device: torch.device, amp: str, masking: str, compiled: bool = False
 ) -> Callable[[], object]:
-    """A fine-tuning step: ``masking`` "sam" (visible patches only), "none" (all patches) or "timm" (timm's own model)."""
-    if masking == "timm":
-        model = timm.create_model("vit_base_patch16_224", img_size=input_size, num_classes=CLASSES, drop_path_rate=0.1)
+    """A fine-tuning step: ``masking`` "sam" (visible patches only), "none" (all patches) or the name of a timm model."""
+    if masking not in ("sam", "none"):
+        model = timm.create_model(masking, img_size=input_size, num_classes=CLASSES, drop_path_rate=0.1)
     else:
         model = create_encoder(name, img_size=input_size, num_classes=CLASSES, global_pool="avg", drop_path_rate=0.1)
     model, precision, stepper, batch = equip(model, input_size, batch_size, device, amp, compiled)

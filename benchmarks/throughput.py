@@ -81,6 +81,32 @@ def memory(options) -> Iterator[Row]:
         yield Row("peak memory", f"fine-tuning, {name}", needed / 2**30, "GiB")
 
 
+def efficiency(options) -> Iterator[Row]:
+    """The models that the paper compares: operations and time of a forward pass, time and memory of a training step.
+
+    Of MSMAE the forward pass is the masked one, as the paper counts; validation runs on all patches, as MAE's does.
+    """
+    names = {"ViT-B/16 (timm)": "vit_base_patch16_224", "Swin-T (timm)": "swin_tiny_patch4_window7_224"}
+    names |= {"MAE fine-tuning, and validation": "none", "MSMAE fine-tuning, masked": "sam"}
+    _, size, batch, device, amp = shape(options)
+    for name, kind in names.items():
+        with torch.device("meta"):
+            call = contenders.forward("vit_base_patch16", size, 1, torch.device("meta"), "fp32", kind)
+        total = sum(flops.count(call).values())
+        yield Row("efficiency, forward pass of an image", name, total / 2e9, "G multiply-adds")
+    where = ("vit_base_patch16", size, batch, device, amp)
+    for part, make in (("forward pass", contenders.forward), ("training step", contenders.finetuning)):
+        calls = {name: make(*where, kind) for name, kind in names.items()}
+        for name, timing in time_in_turn(calls, device, options.rounds, options.shortest).items():
+            spread = f"{1e3 * timing.low / batch:.3g} to {1e3 * timing.high / batch:.3g}"
+            yield Row(f"efficiency, {part}, time an image", name, 1e3 * timing.median / batch, "ms", spread)
+        del calls
+        gc.collect()
+    for name, kind in names.items():
+        needed = peak_memory(contenders.finetuning, (*where, kind), device)
+        yield Row("efficiency, training step, peak memory", name, needed / 2**30, "GiB")
+
+
 def finetune(options) -> Iterator[Row]:
     """The fine-tuning step on SAM's visible patches, on all patches, and of timm's own model."""
     steps = {
@@ -88,7 +114,7 @@ def finetune(options) -> Iterator[Row]:
         "all patches": contenders.finetuning(*shape(options), "none"),
     }
     if options.model == "vit_base_patch16":
-        steps["timm's vit_base_patch16_224, all patches"] = contenders.finetuning(*shape(options), "timm")
+        steps["timm's vit_base_patch16_224, all patches"] = contenders.finetuning(*shape(options), "vit_base_patch16_224")
     if options.compile:
         steps["SAM, compiled"] = contenders.finetuning(*shape(options), "sam", compiled=True)
         steps["all patches, compiled"] = contenders.finetuning(*shape(options), "none", compiled=True)
@@ -199,6 +225,7 @@ PARTS = {
     "epoch": epoch,
     "memory": memory,
     "growth": growth,
+    "efficiency": efficiency,
 }
 
 
@@ -215,7 +242,9 @@ def table(rows: list[Row]) -> str:
 
 def get_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "efficiency"], help="what to measure"
+    )
     parser.add_argument("--model", choices=ENCODERS, default="vit_base_patch16", help="the encoder")
     parser.add_argument("--input_size", type=int, default=224, help="side of the input in pixels")
     parser.add_argument("--batch_size", type=int, help="images in a batch (default: 64 on a GPU, 32 on a CPU)")

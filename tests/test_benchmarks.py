@@ -5,6 +5,7 @@ import json
 import pytest
 from conftest import ROOT, run_script
 
+from benchmarks.figures import efficiency
 from benchmarks.flops import count, encoder_flops, finetuning_step_flops
 from benchmarks.measure import Timing, ratio
 
@@ -50,3 +51,24 @@ def test_the_command_prints_tables_and_writes_all_figures(tmp_path):
     assert {row["part"] for row in content["rows"]} >= {"pre-training step", "fine-tuning step", "epoch from files"}
     for row in content["rows"]:
         assert row["value"] > 0 and f"| {row['what']} | {row['value']:.4g} {row['unit']} |" in result.stdout
+
+
+def test_pictures_of_the_readme(tmp_path):
+    rows = [
+        {"part": f"efficiency, {part}", "what": what, "value": value, "unit": "ms"}
+        for part in ("a", "b", "c", "d")
+        for what, value in (("ViT", 12.34), ("MSMAE", 5.67))
+    ]
+    about = {"processor": "P", "device": "cpu", "threads": 2, "torch": "1", "timm": "1"}
+    content = {"machine": about, "settings": {"amp": "bf16", "batch_size": 8, "input_size": 224}, "rows": rows}
+    figure = efficiency(content)
+    texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert texts == [" 12.3", " 5.67"] * 4
+    (tmp_path / "figures.json").write_text(json.dumps(content))
+    (tmp_path / "eval").mkdir()
+    command = f"benchmarks/figures.py --efficiency {tmp_path / 'figures.json'} --output_dir {tmp_path / 'Fig'}"
+    run_script(command, tmp_path, PYTHONPATH=str(ROOT))
+    assert {path.name for path in (tmp_path / "Fig").iterdir()} == {"pipeline.png", "efficiency.png"}
+    assert (tmp_path / "Fig" / "pipeline.png").stat().st_size > 50_000
+    result = run_script(f"{command} --eval {tmp_path / 'eval'}", tmp_path, check=False, PYTHONPATH=str(ROOT))
+    assert result.returncode == 2 and "holds no roc.png" in result.stderr
