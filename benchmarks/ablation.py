@@ -363,7 +363,9 @@ def get_options() -> argparse.Namespace:
 
 
 def main() -> None:
-    ablation = Ablation(get_options())
+    options = get_options()
+    torch.set_num_threads(max(1, os.cpu_count() // options.jobs))
+    ablation = Ablation(options)
     ablation.run()
     print(ablation.path.with_suffix(".md").read_text())
 

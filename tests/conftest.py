@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # files of tests run side by side, in models too small for more threads
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
