@@ -129,19 +129,40 @@ def test_a_half_written_log_line_is_no_obstacle(call, pretrained, phantoms, tmp_
     assert (folder / "log.txt").read_text() == whole_log
 
 
+def torchrun(command: str, cwd, restarts: int = 0) -> subprocess.Popen:
+    """Start pre-training in two processes; returns once there is a checkpoint. Output goes to ``output.txt``."""
+    launch = f"-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts {restarts}"
+    options = f"{launch} {ROOT / 'main_pretrain.py'} {TINY_PRETRAIN} {command} --output_dir {cwd / 'run'} --resume auto"
+    with open(cwd / "output.txt", "a") as output:
+        process = subprocess.Popen([sys.executable, *options.split()], stdout=output, stderr=subprocess.STDOUT, cwd=cwd)
+    while process.poll() is None and not (cwd / "run" / "checkpoint-last.pth").exists():
+        time.sleep(0.05)
+    return process
+
+
 def test_a_dying_process_stops_all_and_a_restart_goes_on(phantoms, tmp_path):
     """torchrun with two processes; one is killed in training; torchrun starts both again, and they resume."""
-    run = tmp_path / "run"
-    command = f"{TINY_PRETRAIN} --epochs 30 --sam_epoch 99 --batch_size 4 --amp fp32 --data_path {phantoms}"
-    launch = "-m torch.distributed.run --standalone --nproc_per_node 2 --max-restarts 1"
-    options = f"{launch} {ROOT / 'main_pretrain.py'} {command} --output_dir {run} --resume auto"
-    with open(tmp_path / "output.txt", "w") as output:
-        process = subprocess.Popen([sys.executable, *options.split()], stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
-    while process.poll() is None and not (run / "checkpoint-last.pth").exists():
-        time.sleep(0.05)
+    command = f"--epochs 30 --sam_epoch 99 --batch_size 4 --amp fp32 --data_path {phantoms}"
+    process = torchrun(command, tmp_path, restarts=1)
     listing = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout
     os.kill(int(listing.split()[-1]), signal.SIGKILL)
     assert process.wait(timeout=120) == 0, (tmp_path / "output.txt").read_text()[-3000:]
     assert "resuming" in (tmp_path / "output.txt").read_text()
-    assert checkpoint.load(run / "checkpoint-last.pth")["epoch"] == 29
-    assert torch.isfinite(checkpoint.load(run / "checkpoint-last.pth")["model"]["cls_token"]).all()
+    content = checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")
+    assert content["epoch"] == 29 and torch.isfinite(content["model"]["cls_token"]).all()
+
+
+def test_sigterm_to_torchrun_stops_all_processes_after_a_step(phantoms, tmp_path):
+    """As schedulers do before they take a machine away: both processes agree on the step, and one checkpoint is of it."""
+    command = f"--epochs 40 --sam_epoch 99 --batch_size 4 --amp fp32 --print_freq 1 --data_path {phantoms}"
+    process = torchrun(command, tmp_path)
+    process.terminate()
+    assert process.wait(timeout=120) != 0
+    output = (tmp_path / "output.txt").read_text()
+    assert output.count("stopped by SIGTERM") == 1, output[-3000:]
+    stopped = checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")
+    assert stopped["epoch"] < 39
+    process = torchrun(command, tmp_path)
+    assert process.wait(timeout=120) == 0
+    assert f"resuming {tmp_path / 'run' / 'checkpoint-last.pth'}" in (tmp_path / "output.txt").read_text()
+    assert checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")["epoch"] == 39
