@@ -147,6 +147,6 @@ def gallery_figure(
             above.imshow(images[index].permute(1, 2, 0).numpy())
             draw_attention(below, images[index], maps[index])
             guess = int(probabilities[index].argmax())
-            said = f"{'says' if guess == labels[index] else 'mistaken for'} {classes[guess]}"
-            above.set_title(f"{classes[labels[index]]}\n{said} {100 * probabilities[index, guess]:.0f} %", fontsize=7)
+            said = f"{'says' if guess == labels[index] else 'taken for'} {classes[guess]}"
+            above.set_title(f"{classes[labels[index]]}\n{said} {100 * probabilities[index, guess]:.0f} %", fontsize=6.5)
     return figure
