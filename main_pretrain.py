@@ -84,10 +84,10 @@ def main() -> None:
             values = engine.train_one_epoch(run, epoch, use_sam)
             if use_sam:
                 values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
-            refresh = run.maps_due_after(epoch, sam_epoch)
-            if refresh or (epoch + 1) % (args.look_every or args.loc_interval) == 0 or epoch + 1 == args.epochs:
+            since_sam = epoch + 1 - args.sam_epoch  # looks fall on refreshes, unless --look_every says otherwise
+            if since_sam % (args.look_every or args.loc_interval) == 0 or epoch + 1 == args.epochs:
                 values |= engine.look(run, epoch)
-            if refresh:
+            if run.maps_due_after(epoch, sam_epoch):
                 run.refresh_maps()
             run.end_epoch(epoch, values)
     run.close()
