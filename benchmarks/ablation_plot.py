@@ -22,7 +22,7 @@ SOURCES = {
 FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
 
 
-def maps_figure(results: dict) -> Figure:
+def maps_figure(results: dict) -> Figure | None:
     """A column for each pre-training, gain above pointing, a line for each map source: the mean over seeds."""
     runs = {
         name: list(seeds.values())
@@ -35,7 +35,9 @@ def maps_figure(results: dict) -> Figure:
     axes = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False)
     for column, (name, seeds) in enumerate(runs.items()):
         epochs = [look["epoch"] + 1 for look in seeds[0]["looks"]]
-        began = [look["epoch"] + 1 for look in seeds[0]["looks"] if look["map_source"]]
+        words = seeds[0]["command"].split()
+        began = int(words[words.index("--sam_epoch") + 1])
+        sam = any(look["map_source"] for look in seeds[0]["looks"])
         for row, (figure_name, label) in enumerate(FIGURES.items()):
             axis = axes[row][column]
             for source, (color, title) in SOURCES.items():
@@ -46,8 +48,8 @@ def maps_figure(results: dict) -> Figure:
                 axis.plot(epochs, values, "o-", color=color, label=title, markersize=3)
             chance = 1 if figure_name == "gain" else seeds[0]["looks"][0]["localisation"]["chance"]
             axis.axhline(chance, color="black", linewidth=0.7, linestyle=":")
-            if began:
-                axis.axvspan(began[0], epochs[-1], color="0.93", zorder=0)
+            if sam:
+                axis.axvspan(began, epochs[-1], color="0.93", zorder=0)
             axis.spines[["top", "right"]].set_visible(False)
             if not column:
                 axis.set_ylabel(label)
@@ -58,9 +60,11 @@ def maps_figure(results: dict) -> Figure:
     return figure
 
 
-def rows_figure(results: dict) -> Figure:
+def rows_figure(results: dict) -> Figure | None:
     """Top-1 of the rows at their last epoch: a dot a seed, a bar at the mean, the line at MAE's mean; minutes beside."""
     cells = {row.name: results["cells"][row.name] for row in ROWS if row.name in results["cells"]}
+    if not cells:
+        return None
     figure = Figure(figsize=(9, 0.33 * len(cells) + 1.3), dpi=150, layout="constrained")
     axis = figure.subplots()
     for place, runs in enumerate(cells.values()):
@@ -92,7 +96,7 @@ def rows_figure(results: dict) -> Figure:
 
 
 def heading(results: dict) -> str:
-    seeds = sorted({seed for runs in results["cells"].values() for seed in runs})
+    seeds = sorted({seed for runs in results["pretraining"].values() for seed in runs})
     setting = results["setting"]
     return f"{setting['name']}, preset {setting['preset']}, seeds {', '.join(seeds)}"
 

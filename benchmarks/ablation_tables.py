@@ -101,9 +101,9 @@ def tables(results: dict, order: list[str]) -> str:
         f"Preset `{setting['preset']}`, {setting['images']} training images; {machine}, PyTorch {setting['torch']}, timm "
         f"{setting['timm']}; {setting['jobs']} stages side by side. The commands are in `{setting['name']}.json`. Minutes "
         "and operations are those of the training steps, pre-training and fine-tuning together.",
-        "## Accuracy",
-        "\n".join(accuracy_table(results, order)),
     ]
+    if results["cells"]:
+        parts += ["## Accuracy", "\n".join(accuracy_table(results, order))]
     if lines := localisation_table(results):
         parts += ["## Where the maps look at the end of pre-training", "\n".join(lines)]
     parts += ["## What the positions of the visible patches tell of the class (%)", "\n".join(leak_table(results))]
