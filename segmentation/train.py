@@ -154,7 +154,7 @@ def evaluate_only(args) -> None:
         metrics.write_results(run.folder, results, counts, run.val_pairs.paths, run.classes)
         iou = pictures.mean_iou(metrics.figures(counts)["iou"])
         size = (args.input_h, args.input_w)
-        title = f"{args.evaluate}: best, median and worst of {len(iou)} images"
+        title = f"{'/'.join(Path(args.evaluate).parts[-2:])}: best, median and worst of {len(iou)} images"
         pictures.contact_sheet(run.val_pairs, found > 127, true > 0, iou, size, title).savefig(run.folder / "sheet.png")
         pictures.write_masks(run.folder / "masks", run.val_pairs, found)
     say(metrics.table(results))
