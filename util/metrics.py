@@ -91,12 +91,13 @@ def table(results: dict) -> str:
             f"{row['auc']:>8.4f}"
         )
     if where := results.get("localisation"):
-        lines.append(
-            f"attention maps of {where['images']} images with a lesion: weight in the lesion relative to its area (gain; "
-            f"chance 1), maximum in the lesion (pointing; chance {100 * where['chance']:.1f} %), average precision"
-        )
         lines += [
-            f"{name:<24}{row['gain']:>8.2f}{100 * row['pointing']:>11.1f} %{row['average_precision']:>13.3f}"
+            f"maps of {where['images']} images with a lesion: weight in it relative to its area (gain; chance 1), maximum in it "
+            f"(pointing; chance {100 * where['chance']:.1f} %)",
+            f"{'map':<24}{'gain':>8}{'pointing':>13}{'average precision':>19}",
+        ]
+        lines += [
+            f"{name:<24}{row['gain']:>8.2f}{100 * row['pointing']:>11.1f} %{row['average_precision']:>19.3f}"
             for name, row in where["sources"].items()
         ]
     return "\n".join(lines)
