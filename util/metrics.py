@@ -92,8 +92,8 @@ def table(results: dict) -> str:
         )
     if where := results.get("localisation"):
         lines += [
-            f"maps of {where['images']} images with a lesion: weight in it relative to its area (gain; chance 1), maximum in it "
-            f"(pointing; chance {100 * where['chance']:.1f} %)",
+            f"maps of {where['images']} images with a lesion: weight in it relative to its area (gain; chance 1), maximum "
+            f"in it (pointing; chance {100 * where['chance']:.1f} %)",
             f"{'map':<24}{'gain':>8}{'pointing':>13}{'average precision':>19}",
         ]
         lines += [
