@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
+EVAL ?= demo/eval
 SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
 .PHONY: demo test stress bench ablation figures clean
@@ -38,9 +39,9 @@ ablation: $(VENV)/ready
 	$(BIN)/python -m benchmarks.ablation --data_path ablation/data --name phantoms --preset quick --seeds 0 --results ablation
 
 figures: $(VENV)/ready
-	test -f demo/eval/roc.png || $(MAKE) demo
+	test -f $(EVAL)/roc.png || $(MAKE) demo
 	$(BIN)/python -m benchmarks.throughput --parts efficiency --output benchmarks/efficiency.json
-	$(BIN)/python -m benchmarks.figures --eval demo/eval
+	$(BIN)/python -m benchmarks.figures --eval $(EVAL)
 
 $(VENV)/ready: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
