@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from threading import Lock
 
 import torch
@@ -191,8 +192,12 @@ def run_stage(command: list[str], folder: Path, options) -> None:
 
 
 def training_minutes(lines: list[dict], images: int) -> float:
-    """Time that the training steps of a run took, from the images a second of its epochs; a stop does not count."""
-    return round(sum(images / line["images_per_second"] for line in lines) / 60, 2)
+    """Time that the training steps of a run took, from the images a second of its epochs; a stop does not count.
+
+    An epoch that was stopped after its last step has no rate of its own and counts as the others' mean.
+    """
+    seconds = [images / line["images_per_second"] for line in lines if line["images_per_second"]]
+    return round(mean(seconds) * len(lines) / 60, 2)
 
 
 def pretraining_figures(options, command: list[str], folder: Path, images: int) -> dict:

@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 from scipy.stats import ttest_rel
 
-from benchmarks.ablation import FINETUNING, PRETRAINING, ROWS
+from benchmarks.ablation import FINETUNING, PRETRAINING, ROWS, training_minutes
 from benchmarks.ablation_tables import interval
 from benchmarks.leak import probe_accuracy
 from util.phantom import write_phantoms
@@ -60,6 +60,11 @@ def test_a_stage_that_fails_is_named(tmp_path):
         [sys.executable, *command.split(), "--work", str(tmp_path / "work")], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 2 and "pretrain-MAE-0" in result.stderr and "--batch_size 32" in result.stderr
+
+
+def test_an_epoch_without_a_rate_counts_as_the_others():
+    lines = [{"images_per_second": rate} for rate in (10.0, 0.0, 20.0)]
+    assert training_minutes(lines, 1200) == pytest.approx((120 + 90 + 60) / 60)
 
 
 def test_interval_is_that_of_the_paired_t_test():
