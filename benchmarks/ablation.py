@@ -28,7 +28,7 @@ from benchmarks.ablation_tables import tables
 from benchmarks.leak import leaks
 from util.data import open_folders
 from util.errors import InputError, run_script
-from util.place import environment
+from util.place import choose_device, environment
 from util.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -318,7 +318,7 @@ class Ablation:
         with LOCK:
             self.results[kind].setdefault(name, {})[str(seed)] = figures
             self.results["setting"] = {
-                **environment(torch.device(self.options.device or "cpu")),
+                **environment(choose_device(self.options.device)),
                 **{key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")},
                 "images": self.images,
             }
