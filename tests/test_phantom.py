@@ -76,6 +76,15 @@ def test_files(tmp_path):
                 assert set(np.unique(np.array(Image.open(masks / images[0].name)))) == {0, 255}
 
 
+def test_files_for_segmentation(tmp_path):
+    write_phantoms(tmp_path, train=3, val=3, size=24, seed=1, segmentation=True)
+    for split in ("train", "val"):
+        folders = tmp_path / split / "images", tmp_path / split / "masks" / "0"
+        names = [[path.name for path in sorted(folder.iterdir())] for folder in folders]
+        assert len(names[0]) == 3 and names[0] == names[1]
+        assert all(np.array(Image.open(path)).max() == 255 for path in folders[1].iterdir())
+
+
 def test_the_same_seed_gives_the_same_phantom():
     assert np.array_equal(draw_phantom("ring", (1, 0, 2), 32)[0], draw_phantom("ring", (1, 0, 2), 32)[0])
     assert not np.array_equal(draw_phantom("ring", (1, 0, 2), 32)[0], draw_phantom("ring", (2, 0, 2), 32)[0])

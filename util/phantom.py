@@ -2,8 +2,9 @@
 
     python -m util.phantom DIR --train 400 --val 200 --size 64
 
-writes ``DIR/{train,val}/{none,ring,skull,base}/NAME.png`` and the lesion masks ``DIR/masks/{train,val}/CLASS/NAME.png``. The
-classes differ in the lesion and in nothing else:
+writes ``DIR/{train,val}/{none,ring,skull,base}/NAME.png`` and the lesion masks ``DIR/masks/{train,val}/CLASS/NAME.png``, or
+with ``--segmentation`` ``DIR/{train,val}/images/NAME.png`` and ``DIR/{train,val}/masks/0/NAME.png``. The classes differ in the
+lesion and in nothing else:
 
 - ``ring``: bright rim, dark core, inside the tissue;
 - ``skull``: solid, broad against the inside of the skull;
@@ -153,17 +154,27 @@ def draw_phantom(kind: str, seed: tuple[int, ...], size: int, lesion: bool = Tru
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8), mask
 
 
-def write_phantoms(folder: Path, train: int, val: int, size: int, seed: int) -> None:
-    """Write an ImageFolder of phantoms with lesion masks beside it; ``train`` and ``val`` images, classes equally many."""
+def write_phantoms(folder: Path, train: int, val: int, size: int, seed: int, segmentation: bool = False) -> None:
+    """Write ``train`` and ``val`` phantoms, classes equally many, with their lesion masks.
+
+    As an ImageFolder with ``masks/`` beside it, or as ``segmentation/`` wants them: those with a lesion, without classes.
+    """
+    kinds = [kind for kind in CLASSES if kind != "none"] if segmentation else CLASSES
     for number, (split, count) in enumerate((("train", train), ("val", val))):
         for index in range(count):
-            kind = CLASSES[index % len(CLASSES)]
+            kind = kinds[index % len(kinds)]
             image, mask = draw_phantom(kind, (seed, number, index), size)
-            for root, picture in ((folder / split, image), (folder / "masks" / split, mask.astype(np.uint8) * 255)):
-                if root.parent.name == "masks" and kind == "none":
-                    continue
-                (root / kind).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(root / kind / f"{index:05}.png")
+            images, masks = folder / split / kind, folder / "masks" / split / kind
+            if segmentation:
+                images, masks = folder / split / "images", folder / split / "masks" / "0"
+            save(image, images / f"{index:05}.png")
+            if kind != "none":
+                save(mask.astype(np.uint8) * 255, masks / f"{index:05}.png")
+
+
+def save(picture: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
 
 
 def main() -> None:
@@ -173,12 +184,13 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=200, help="number of validation images (default: 200)")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="fixes all images (default: 0)")
+    parser.add_argument("--segmentation", action="store_true", help="in segmentation's layout, all with a lesion")
     args = parser.parse_args()
     if args.folder.exists() and any(args.folder.iterdir()):
         raise InputError(f"{args.folder} is not empty; choose a new folder")
     if min(args.train, args.val) < len(CLASSES) or args.size < 16:
         raise InputError(f"--train and --val must be at least {len(CLASSES)}, --size at least 16")
-    write_phantoms(args.folder, args.train, args.val, args.size, args.seed)
+    write_phantoms(args.folder, args.train, args.val, args.size, args.seed, args.segmentation)
     print(f"{args.train} + {args.val} phantoms of {args.size} px in {args.folder}")
 
 
