@@ -10,7 +10,7 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
-from benchmarks.ablation import ROWS
+from benchmarks.ablation_rows import ROWS
 from benchmarks.ablation_tables import REFERENCE
 
 SOURCES = {

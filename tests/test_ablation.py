@@ -10,7 +10,8 @@ import torch
 from conftest import ROOT
 from scipy.stats import ttest_rel
 
-from benchmarks.ablation import FINETUNING, PRETRAINING, ROWS, training_minutes
+from benchmarks.ablation import training_minutes
+from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
 from benchmarks.ablation_tables import interval
 from benchmarks.leak import probe_accuracy
 from util.phantom import write_phantoms

@@ -1,9 +1,11 @@
 """Pictures and the report: made, not blank, and telling the numbers of ``metrics.json``."""
 
+import csv
 import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from conftest import ROOT, TINY_FINETUNE, run_script
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.figures import efficiency
 from models_msmae import create_autoencoder, load_model
 from util import explain, figures
 from util.errors import InputError
@@ -99,6 +102,33 @@ def test_evaluation_leaves_pictures(evaluated, finetuned):
     for name in ("roc", "confusion", "tsne", "attention"):
         assert_not_blank(evaluated / f"{name}.png")
     assert_not_blank(finetuned / "sheet-2.png")
+
+
+def test_numbers_on_the_pictures_are_those_of_the_metrics(evaluated):
+    """The pictures drawn anew from ``predictions.csv`` tell the figures of ``metrics.json``."""
+    results = json.loads((evaluated / "metrics.json").read_text())
+    classes = list(results["per_class"])
+    with open(evaluated / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = np.array([classes.index(row["label"]) for row in rows])
+    probabilities = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
+    legend = " ".join(texts(figures.roc_figure(labels, probabilities, classes, "title")))
+    for name, row in results["per_class"].items():
+        assert f"{name} (AUC {row['auc']:.4f})" in legend
+    assert f"macro average (AUC {results['macro_auc']:.4f})" in legend
+    counts = Counter((row["label"], row["prediction"]) for row in rows)
+    assert results["confusion"] == [[counts[true, said] for said in classes] for true in classes]
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert results["top1"] == right / len(rows)
+
+
+def test_picture_of_the_efficiency_shows_what_was_measured():
+    content = json.loads((ROOT / "benchmarks" / "efficiency.json").read_text())
+    shown = texts(efficiency(content))
+    for row in content["rows"]:
+        if row["part"].startswith("efficiency, "):
+            assert f" {row['value']:.3g}" in shown and row["what"] in shown
+    assert any(content["machine"]["processor"] in text for text in shown)
 
 
 def test_report_holds_everything_and_needs_nothing(evaluated, pretrained, finetuned, tmp_path):
