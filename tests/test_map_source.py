@@ -45,6 +45,22 @@ def test_attention_of_any_block(block):
     torch.testing.assert_close(model.attention_maps(images, (1, block))[:, 1], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_consensus():
+    """The twelfth root of a product, patch by patch; a block that disagrees is outvoted."""
+    model, images = encoder(), torch.randn(2, 3, 32, 32)
+    expected = torch.ones(2, 4, 4, dtype=torch.float64)
+    for block in range(1, 13):
+        expected *= model.attention_maps(images, (block,))[:, 0].double() + 0.001
+    expected = expected ** (1 / 12)
+    low, high = expected.amin((1, 2), keepdim=True), expected.amax((1, 2), keepdim=True)
+    found = map_source.map_of(model, images, "consensus")
+    torch.testing.assert_close(found.double(), (expected - low) / (high - low), rtol=1e-4, atol=1e-5)
+    maps = torch.full((1, 12, 4, 4), 0.2)
+    maps[:, :, 1, 2] = 0.9
+    maps[:, 5] = torch.eye(4)
+    assert map_source.consensus(maps).flatten().argmax() == 6
+
+
 @pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("pool", ["token", "avg"])
 @pytest.mark.parametrize("of", ["prediction", "label"])
@@ -73,6 +89,7 @@ def test_all_maps_are_in_the_order_of_their_names():
     maps = dict(zip(map_source.names(12), map_source.all_maps(model, images, labels).unbind(1), strict=True))
     torch.testing.assert_close(maps["last"], model.attention_maps(images)[:, 0])
     torch.testing.assert_close(maps["block3"], model.attention_maps(images, (3,))[:, 0])
+    torch.testing.assert_close(maps["consensus"], map_source.map_of(model, images, "consensus"))
     torch.testing.assert_close(maps["relevance"], model.relevance_map(images))
     torch.testing.assert_close(maps["label"], model.relevance_map(images, labels))
 
@@ -81,7 +98,7 @@ def test_fall_of_confidence():
     model, images = encoder(), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         found = map_source.fall_of_confidence(model, images)
-        assert found.shape == (2, 13)
+        assert found.shape == (2, 14)
         for i, image in enumerate(images):
             before, predicted = model(image[None]).softmax(-1)[0].max(-1)
             ranking = model.attention_maps(image[None], (3,)).flatten().argsort(descending=True).tolist()
@@ -112,12 +129,12 @@ class Oracle(torch.nn.Module):
 
 def test_the_rule_finds_what_the_head_looks_at():
     falls = map_source.fall_of_confidence(Oracle(), torch.zeros(3, 3, 32, 32))
-    assert falls.shape == (3, 4) and falls.argmax(1).tolist() == [1, 1, 1]
+    assert falls.shape == (3, 5) and falls.argmax(1).tolist() == [1, 1, 1]
     assert falls[0, 1] == pytest.approx(torch.tensor(5.0).sigmoid().item() - 0.5, rel=1e-5)
 
 
 def test_the_rule_averages_over_images(monkeypatch):
-    table = torch.tensor([[0.9, 0.0, 0.2, 0.1], [0.0, 0.6, 0.2, 0.1], [0.0, 0.6, 0.2, 0.1]])
+    table = torch.tensor([[0.9, 0.0, 0.2, 0.1, 0.1], [0.0, 0.6, 0.2, 0.1, 0.1], [0.0, 0.6, 0.2, 0.1, 0.1]])
     monkeypatch.setattr(map_source, "over_images", lambda *_: table)
     name, falls = map_source.choose(Oracle(), [None] * 3, SimpleNamespace(), None)
     assert name == "block2" and falls["last"] == pytest.approx(0.2) and falls["block1"] == pytest.approx(0.3)

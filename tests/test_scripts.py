@@ -230,7 +230,10 @@ def baselines():
         ("main_pretrain.py", "--amp fp16"),
         ("main_pretrain.py", "--start_epoch 0 --seed 3"),
         ("main_pretrain.py", "--registers 4"),
-        *(("main_pretrain.py", f"--sam_epoch 0 --map {source}") for source in ("block3", "relevance", "label", "auto")),
+        *(
+            ("main_pretrain.py", f"--sam_epoch 0 --map {source}")
+            for source in ("block3", "consensus", "relevance", "label", "auto")
+        ),
         ("main_pretrain.py", "--sam_epoch 0 --map_temperature 3"),
         ("main_pretrain.py", "--sam_epoch 0 --map_uniform 0.5"),
         ("main_pretrain.py", "--sam_epoch 0 --random_share 0.5"),

@@ -12,6 +12,7 @@ from util.data import TrainingImages, open_folders
 from util.images import Images
 from util.localisation import find_masks, measure
 from util.log import say
+from util.masking import soften
 from util.optimisation import Schedule
 from util.options import check_training
 from util.run import Run
@@ -97,15 +98,18 @@ class ClassificationRun(Run):
         """Where every source's map looks, on the validation images that have a lesion mask; empty when none has.
 
         Returns:
-            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, and ``localisation``: what
-            :func:`util.localisation.measure` gives for all.
+            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, softened or sharpened as SAM
+            draws by it, and ``localisation``: what :func:`util.localisation.measure` gives for all.
         """
         chosen = [index for index, mask in enumerate(self.masks) if mask]
         if not chosen:
             return {}
         maps = map_source.maps_by_source(self.model, self.val_images, self.args, self.precision, chosen)
-        figures = measure(maps, [self.masks[index] for index in chosen], self.args.input_size)
-        used = figures["sources"][self.source_in_use(len(self.model.blocks))]
+        source = maps[self.source_in_use(len(self.model.blocks))]
+        drawn_by = soften(source.flatten(1), self.args.map_temperature, self.args.map_uniform).view_as(source)
+        masks = [self.masks[index] for index in chosen]
+        figures = measure({**maps, "in use": drawn_by}, masks, self.args.input_size)
+        used = figures["sources"].pop("in use")
         return {**{f"map_{name}": value for name, value in used.items()}, "localisation": figures}
 
     def source_in_use(self, depth: int) -> str:

@@ -17,7 +17,7 @@ from util.augment import denormalize, normalize
 from util.data import resize_whole
 from util.errors import InputError
 from util.images import read_image
-from util.map_source import names
+from util.map_source import map_of, names
 from util.masking import Split, split_patches
 
 
@@ -33,7 +33,7 @@ def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Te
     Args:
         model: from :func:`models_msmae.load_model`.
         path: of any image file.
-        source: "last" (the paper's), "block1" and so on, or "relevance", which needs a trained head.
+        source: "last" (the paper's), "block1" and so on, "consensus" of all, or "relevance", which needs a trained head.
 
     Returns:
         ``[gh, gw]`` float32 in [0, 1], on the CPU.
@@ -43,9 +43,7 @@ def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Te
         raise InputError(f"no map source {source!r}; there are {', '.join(names(depth)[:-1])}")
     pixels = network_input(model, path, InterpolationMode.BILINEAR)
     model.eval()
-    if source == "relevance":
-        return model.relevance_map(pixels)[0].cpu()
-    return model.attention_maps(pixels, (depth if source == "last" else int(source[5:]),))[0, 0].cpu()
+    return map_of(model, pixels, source)[0].cpu()
 
 
 def sam_split(weights: Tensor, mask_ratio: float = 0.45, throw_ratio: float = 0.3, seed: int = 0) -> Split:

@@ -56,11 +56,12 @@ def draw_order(weights: Tensor, noise: Tensor) -> Tensor:
 
 
 def soften(weights: Tensor, temperature: float, uniform: float) -> Tensor:
-    """Weights nearer to equal, as ``[B, L]`` adding up to 1 in each image (all zero where all weights are).
+    """Weights nearer to equal or further from it, ``[B, L]`` adding up to 1 in each image (all zero where all weights are).
 
     Args:
         weights: ``[B, L]``, not negative.
-        temperature: weights are raised to its inverse: 1 leaves them, larger ones flatten them. Above 0.
+        temperature: weights are raised to its inverse: 1 leaves them, larger ones flatten them, smaller ones sharpen them.
+            Above 0.
         uniform: share, 0 to 1, that is then spread evenly over the patches.
     """
     weights = weights.double() ** (1 / temperature)

@@ -160,14 +160,14 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
         default="last",
         metavar="SOURCE",
         help="where maps come from: last, the last block's attention (the paper); blockN, the N-th block's, as block3; "
-        "relevance, gradient-weighted, of the predicted class; label, of the labelled class (lets the label leak into the "
-        "masking); auto, the one of the others whose top patches the head misses most",
+        "consensus, what all blocks look at; relevance, gradient-weighted, of the predicted class; label, of the labelled "
+        "class (lets the label leak into the masking); auto, the one of the others whose top patches the head misses most",
     )
     group.add_argument(
         "--map_temperature",
         type=number(float, 0, open_ends="low"),
         default=1.0,
-        help="above 1 the map is flattened before SAM draws by it",
+        help="above 1 the map is flattened before SAM draws by it, below 1 sharpened",
     )
     group.add_argument(
         "--map_uniform", type=SHARE, default=0.0, help="share of the map that is spread evenly before SAM draws by it"
