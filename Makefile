@@ -37,7 +37,7 @@ bench: $(VENV)/ready-to-bench
 ablation: $(VENV)/ready
 	test -d ablation/data || $(BIN)/python -m util.phantom ablation/data --train 400 --val 200 --size 64
 	$(BIN)/python -m benchmarks.ablation --data_path ablation/data --name phantoms --preset quick --seeds 0 --jobs 2 --results ablation \
-		--rows MAE AMT "MSMAE, pre-training only" MSMAE "supervision alone" "split batch" "split batch, SAM by the found map"
+		--rows MAE AMT "MSMAE, pre-training only" MSMAE "supervision alone" "split batch" "split batch, SAM"
 
 figures: $(VENV)/ready
 	test -f $(EVAL)/roc.png || $(MAKE) demo

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from scipy.stats import t
 
 REFERENCE = "MAE"
-SHOWN_SOURCES = ("last", "block3", "relevance", "label")
+SHOWN_SOURCES = ("last", "block3", "consensus", "relevance", "label")
 
 
 def interval(differences: list[float]) -> tuple[float, float, float]:
