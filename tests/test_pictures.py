@@ -20,6 +20,7 @@ from util import explain, figures
 from util.errors import InputError
 from util.images import read_image
 from util.metrics import bootstrap_intervals, figures_of_merit
+from util.report import curves
 
 
 def made_up(classes, images=200, seed=0):
@@ -147,6 +148,15 @@ def test_report_holds_everything_and_needs_nothing(evaluated, pretrained, finetu
     last = json.loads((finetuned / "log.txt").read_text().splitlines()[-1])
     assert f"{last['loss']:.4g}" in html and "mao2023msmae" in html and "main_pretrain.py" in html
     assert html.count("data:image/png") == 1 + 1 + 1 + 1 + 4  # curves and a sheet of each training, four of the evaluation
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+def test_a_panel_without_a_curve_is_left_empty(panels):
+    lines = [{"epoch": epoch, "loss": 1.0, "val_top1": 0.5, "map_gain": 2.0} for epoch in range(2)]
+    names = ["epoch", "loss", "val_top1", "map_gain"][: panels + 1]
+    axes = curves([{name: line[name] for name in names} for line in lines]).axes
+    assert [bool(axis.lines) for axis in axes] == [axis.axison for axis in axes]
+    assert sum(axis.axison for axis in axes) == panels
 
 
 def test_report_of_a_folder_without_a_run(tmp_path):

@@ -33,6 +33,7 @@ PICTURES = {
     "attention.png": "The surest, the least sure and the mistaken, with their attention maps",
     "sheet.png": "From the best to the worst case",
 }
+SMALL = ("roc.png", "confusion.png", "tsne.png")  # read well at half the page's width
 CURVES = {  # panels of the picture of a training, and the log's names in each
     "loss": ("loss", "loss_pixels", "loss_class", "val_loss"),
     "accuracy": ("train_top1", "val_top1", "val_balanced_accuracy", "val_iou", "val_dice"),
@@ -45,8 +46,8 @@ def encode(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def picture(path: Path, caption: str) -> dict[str, str]:
-    return {"data": encode(path.read_bytes()), "caption": caption}
+def picture(path: Path, caption: str) -> dict:
+    return {"data": encode(path.read_bytes()), "caption": caption, "small": path.name in SMALL}
 
 
 def curves(lines: list[dict]) -> Figure | None:
@@ -56,7 +57,7 @@ def curves(lines: list[dict]) -> Figure | None:
     if not panels:
         return None
     figure = Figure(figsize=(8, 2.5 * -(-len(panels) // 2)), dpi=130, layout="constrained")
-    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat
+    axes = list(figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             points = [(line["epoch"] + 1, line[name]) for line in lines if name in line]
@@ -66,7 +67,7 @@ def curves(lines: list[dict]) -> Figure | None:
         axis.legend(fontsize=7, frameon=False)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in list(axes):
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
     return figure
 
