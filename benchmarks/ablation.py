@@ -9,6 +9,7 @@ are not run again, and a stopped one goes on where it was: the same command cont
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +23,17 @@ import torch
 import main_finetune
 import main_pretrain
 from benchmarks import flops
-from benchmarks.ablation_rows import PRESETS, ROWS, Row, finetuning_command, pretraining_command, shown, stage_folder
+from benchmarks.ablation_rows import (
+    PRESETS,
+    PRETRAINING,
+    ROWS,
+    Row,
+    by_chance,
+    finetuning_command,
+    pretraining_command,
+    shown,
+    stage_folder,
+)
 from benchmarks.ablation_tables import tables
 from benchmarks.leak import leaks
 from util.data import open_folders
@@ -32,6 +43,8 @@ from util.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = Lock()  # of the results, where stages run side by side
+OF_SAM = ("masking", "mask_ratio", "throw_ratio", "map", "map_temperature", "map_uniform", "random_share")
+OF_FILES = ("output_dir", "save_every")
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -58,6 +71,34 @@ def run_stage(command: list[str], folder: Path, options) -> None:
     if result.returncode:
         last = (folder / "output.txt").read_text().strip().splitlines()[-1:]
         raise InputError(f"{folder.name} ended with status {result.returncode}: {''.join(last)} ({folder / 'output.txt'})")
+
+
+def share_first_half(command: list[str], folder: Path, others: list[tuple[list[str], Path]]) -> None:
+    """Let a pre-training begin where another one of the seed was before SAM, where both do the same until then.
+
+    The result is that of the whole run, on a CPU to the last bit.
+
+    Args:
+        command, folder: of the pre-training.
+        others: commands and folders of those that are masked by chance.
+    """
+    if (folder / "checkpoint-last.pth").exists():
+        return
+    args = main_pretrain.get_args(command[1:])
+    for other_command, donor in others:
+        other, kept = main_pretrain.get_args(other_command[1:]), donor / f"checkpoint-{args.sam_epoch - 1}.pth"
+        if donor != folder and until_sam(other) == until_sam(args) and kept.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = (donor / "log.txt").read_text().splitlines(keepends=True)
+            (folder / "log.txt").write_text("".join(lines[: args.sam_epoch]))
+            shutil.copyfile(kept, folder / "checkpoint-last.part")
+            (folder / "checkpoint-last.part").replace(folder / "checkpoint-last.pth")
+            return
+
+
+def until_sam(args: argparse.Namespace) -> dict:
+    """The options of a pre-training that have an effect before SAM starts."""
+    return {name: value for name, value in vars(args).items() if name not in (*OF_SAM, *OF_FILES)}
 
 
 def training_minutes(lines: list[dict], images: int) -> float:
@@ -168,11 +209,14 @@ class Ablation:
         print(f"{self.total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
         with ThreadPoolExecutor(self.options.jobs) as pool:
             for seed, (names, rows) in work.items():
-                list(pool.map(lambda name, seed=seed: self.pretrain(name, seed), names))
+                first = [name for name in names if by_chance(name)]  # what others go on from
+                for some in (first, [name for name in names if name not in first]):
+                    list(pool.map(lambda name, seed=seed: self.pretrain(name, seed), some))
                 list(pool.map(lambda row, seed=seed: self.finetune(row, seed), rows))
 
     def pretrain(self, name: str, seed: int) -> None:
         command, folder = self.pretraining(name, seed)
+        share_first_half(command, folder, [self.pretraining(other, seed) for other in PRETRAINING if by_chance(other)])
         run_stage(command, folder, self.options)
         self.record("pretraining", name, seed, pretraining_figures(self.options, command, folder, self.images))
 

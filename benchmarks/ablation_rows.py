@@ -96,6 +96,11 @@ def stage_folder(work: Path, *parts: str) -> Path:
     return work / "-".join(part.replace(", ", "-").replace(" ", "_") for part in parts)
 
 
+def by_chance(name: str) -> bool:
+    """Whether a pre-training is masked by chance to its end: others go on from where it was before SAM."""
+    return "--masking random" in PRETRAINING[name]
+
+
 def pretraining_command(options, preset: Preset, name: str, seed: int, folder: Path) -> list[str]:
     """Half of the epochs by chance, then SAM (the paper's 41 of 300 with its preset); eight looks at the maps in all."""
     epochs = options.pretrain_epochs or preset.pretrain_epochs
@@ -103,7 +108,7 @@ def pretraining_command(options, preset: Preset, name: str, seed: int, folder: P
     return [
         *("main_pretrain.py", *shlex.split(preset.pretrain), "--epochs", str(epochs)),
         *("--sam_epoch", str(sam), "--loc_interval", str(interval), *shlex.split(PRETRAINING[name])),
-        *common(options, seed, folder),
+        *common(options, seed, folder, keep=max(1, sam - 1) if by_chance(name) else 1000),
     ]
 
 
@@ -116,18 +121,18 @@ def finetuning_command(options, preset: Preset, row: Row, seed: int, folder: Pat
         *("main_finetune.py", *shlex.split(preset.finetune), "--epochs", str(longer)),
         *("--loc_interval", str(max(1, longer // 5)), *shlex.split(FINETUNING[row.finetuning].format(tail=tail))),
         *(("--finetune", str(start / "checkpoint-last.pth")) if start else ()),
-        *common(options, seed, folder),
+        *common(options, seed, folder, keep=1000),
     ]
 
 
-def common(options, seed: int, folder: Path) -> list[str]:
+def common(options, seed: int, folder: Path, keep: int) -> list[str]:
     masks = ("--lesion_masks", options.lesion_masks) if options.lesion_masks else ()
     cores = os.cpu_count() // options.jobs
     return [
         *("--data_path", options.data_path, "--seed", str(seed), "--num_workers", str(cores if cores > 1 else 0)),
         *(("--device", options.device) if options.device else ()),
         *masks,
-        *("--save_every", "1000", "--output_dir", str(folder)),
+        *("--save_every", str(keep), "--output_dir", str(folder)),
     ]
 
 

@@ -14,6 +14,7 @@ from benchmarks.ablation import training_minutes
 from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
 from benchmarks.ablation_tables import interval
 from benchmarks.leak import probe_accuracy
+from util import checkpoint
 from util.phantom import write_phantoms
 
 
@@ -52,6 +53,25 @@ def test_an_ablation_stops_resumes_and_reports(tmp_path):
     difference = 100 * (cell["top1"] - results["cells"]["MAE"]["0"]["top1"])
     assert f"| split batch | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
     assert "What the positions" in table and "Where the maps look" in table
+
+
+def test_a_shared_half_changes_nothing(tmp_path):
+    """MSMAE begins where supervision alone was before SAM, and ends with the weights of its own whole run."""
+    data, work = tmp_path / "data", tmp_path / "work"
+    write_phantoms(data, train=32, val=12, size=64, seed=0)
+    command = f"-m benchmarks.ablation --data_path {data} --preset quick --pretrain_epochs 4 --finetune_epochs 1 --jobs 2"
+    command += f" --work {work} --results {tmp_path} --seeds 0"
+    rows = ["--rows", "MSMAE, pre-training only", "supervision alone"]
+    subprocess.run([sys.executable, *command.split(), *rows], cwd=ROOT, check=True)
+    shared, whole = work / "pretrain-MSMAE-0", tmp_path / "whole"
+    assert "2 epochs done" in (shared / "output.txt").read_text()
+    record = json.loads((tmp_path / "data.json").read_text())["pretraining"]["MSMAE"]["0"]
+    command = record["command"].replace("runs/", f"{whole}/").replace(" data ", f" {data} ").split()[1:]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() // 2)}
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env=environment)
+    one, two = (checkpoint.load(folder / "checkpoint-last.pth")["model"] for folder in (shared, whole / shared.name))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert [look["epoch"] for look in record["looks"]] == [0, 1, 2, 3]
 
 
 def test_a_stage_that_fails_is_named(tmp_path):
