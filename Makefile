@@ -44,7 +44,7 @@ figures: $(VENV)/ready
 	test -f demo/pretrain/checkpoint-last.pth || $(MAKE) demo
 	test -d demo/segmentation || $(BIN)/python -m util.phantom demo/segmentation --train 400 --val 100 --size 64 --segmentation
 	$(BIN)/python segmentation/train.py --model vit_tiny_patch16 --patch_size 8 --input_w 64 --input_h 64 --root demo/segmentation \
-		--checkpoint demo/pretrain/checkpoint-last.pth --batch_size 8 --epochs 20 --optimizer AdamW --lr 5e-4 --warmup_epochs 2 \
+		--checkpoint demo/pretrain/checkpoint-last.pth --batch_size 8 --epochs 12 --optimizer AdamW --lr 5e-4 --warmup_epochs 1 \
 		--flips --device cpu --output_dir demo/segment --resume auto
 	$(BIN)/python segmentation/train.py --evaluate demo/segment/checkpoint-last.pth --root demo/segmentation --device cpu \
 		--output_dir demo/segment-eval --overwrite
