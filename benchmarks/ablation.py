@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = Lock()  # of the results, where stages run side by side
 OF_SAM = ("masking", "mask_ratio", "throw_ratio", "map", "map_temperature", "map_uniform", "random_share")
 OF_FILES = ("output_dir", "save_every")
+LOOK = ("epoch", "val_top1", "map_source", "map_gain", "map_pointing", "map_average_precision", "localisation")
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -113,11 +114,7 @@ def training_minutes(lines: list[dict], images: int) -> float:
 def pretraining_figures(options, command: list[str], folder: Path, images: int) -> dict:
     """What the tables tell of a pre-training: accuracy of its head, where its maps look, what masking by them leaks."""
     lines = log_of(folder)
-    looks = [
-        {name: line.get(name) for name in ("epoch", "val_top1", "map_source", "localisation")}
-        for line in lines
-        if "val_top1" in line
-    ]
+    looks = [{name: line.get(name) for name in LOOK} for line in lines if "val_top1" in line]
     args = main_pretrain.get_args(command[1:])
     by_chance = args.epochs if args.masking == "random" else min(args.sam_epoch, args.epochs)
     encoder, shape = args.model.removeprefix("msmae_"), {"input_size": args.input_size, "patch_size": args.patch_size}

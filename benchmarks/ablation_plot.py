@@ -15,8 +15,7 @@ from benchmarks.ablation_tables import REFERENCE
 
 SOURCES = {
     "last": ("#D55E00", "last block (the paper)"),
-    "block3": ("#009E73", "block 3"),
-    "consensus": ("#CC79A7", "consensus of all blocks"),
+    "consensus": ("#009E73", "consensus of all blocks"),
     "relevance": ("#0072B2", "relevance of the prediction"),
     "label": ("#999999", "relevance of the label"),
 }
@@ -56,7 +55,7 @@ def maps_figure(results: dict) -> Figure | None:
                 axis.set_ylabel(label)
         axes[0][column].set_title(name, fontsize=10)
         axes[1][column].set_xlabel("epochs of pre-training")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.suptitle(f"{heading(results)}; grey: SAM is running, dotted: chance", fontsize=9)
     return figure
 

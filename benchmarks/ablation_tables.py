@@ -5,8 +5,10 @@ from statistics import mean, stdev
 
 from scipy.stats import t
 
+from util.localisation import FIGURES
+
 REFERENCE = "MAE"
-SHOWN_SOURCES = ("last", "block3", "consensus", "relevance", "label")
+SHOWN_SOURCES = ("last", "consensus", "relevance", "label")
 
 
 def interval(differences: list[float]) -> tuple[float, float, float]:
@@ -18,10 +20,15 @@ def interval(differences: list[float]) -> tuple[float, float, float]:
     return centre, centre - half, centre + half
 
 
+def with_spread(values: list[float], digits: int) -> str:
+    """Mean and, of several, standard deviation."""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
 def points(values: list[float]) -> str:
-    """Mean and standard deviation of shares, in per cent."""
-    spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.2f}{spread}"
+    """The same of shares, in per cent."""
+    return with_spread([100 * value for value in values], 2)
 
 
 def of_pretraining(results: dict, cell: dict, seed: str, key: str) -> float:
@@ -60,23 +67,31 @@ def accuracy_table(results: dict, order: list[str]) -> list[str]:
 
 
 def localisation_table(results: dict) -> list[str]:
-    """Gain, pointing and average precision at the end of each pre-training, for the sources that matter."""
+    """Gain, pointing and average precision at the end of each pre-training: of the sources that matter, and as SAM draws."""
     lines = [
-        "| pre-training | head, top-1 (%) | source in use | map | gain | pointing (%) | average precision |",
-        "|---|---|---|---|---|---|---|",
+        "| pre-training | head, top-1 (%) | map | gain | pointing (%) | average precision |",
+        "|---|---|---|---|---|---|",
     ]
     for name, runs in results["pretraining"].items():
         ends = [run["looks"][-1] for run in runs.values()]
         if not all(end["localisation"] for end in ends):
             continue
-        sources = [end["localisation"]["sources"] for end in ends]
+        head = points([end["val_top1"] for end in ends])
+        if all("--class_weight 0 " in run["command"] for run in runs.values()):
+            head = "untrained"
         used = sorted({end["map_source"] for end in ends if end["map_source"]})
-        for source in dict.fromkeys((*SHOWN_SOURCES, *used)):
-            figures = [each[source] for each in sources]
+        sources = [end["localisation"]["sources"] for end in ends]
+        blocks = [source for source in sources[0] if source.startswith("block")]
+        best = max(blocks, key=lambda block: mean(each[block]["pointing"] for each in sources))
+        shown = {source: [each[source] for each in sources] for source in dict.fromkeys((*SHOWN_SOURCES, *used))}
+        shown[f"{best}, of all blocks the best by the masks"] = [each[best] for each in sources]
+        if used:
+            drawn_by = [{figure: end[f"map_{figure}"] for figure in FIGURES} for end in ends]
+            shown[f"**as SAM draws by it: {', '.join(used)}**"] = drawn_by
+        for source, figures in shown.items():
+            gain, pointing, precision = ([each[figure] for each in figures] for figure in FIGURES)
             lines.append(
-                f"| {name} | {points([end['val_top1'] for end in ends])} | {', '.join(used) or 'random'} | {source} | "
-                f"{mean(each['gain'] for each in figures):.2f} | {100 * mean(each['pointing'] for each in figures):.1f} | "
-                f"{mean(each['average_precision'] for each in figures):.3f} |"
+                f"| {name} | {head} | {source} | {with_spread(gain, 2)} | {points(pointing)} | {with_spread(precision, 3)} |"
             )
     return lines if len(lines) > 2 else []
 
