@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from util import distributed
+from util import distributed, interruption
 from util.augment import normalize
 from util.errors import NonFiniteLoss
 from util.log import Averages
@@ -40,8 +40,9 @@ def training_steps(run: Run, averages: Averages, epoch: int) -> Iterator[tuple[d
         last_of_window = (step + 1) % args.accum_iter == 0
         yield batch, last_of_window
         look = (step + 1) % args.print_freq == 0 or step + 1 == batches
-        save = last_of_window and run.wants_to_save(epoch, step + 1, look)
-        if look or save:
+        save = last_of_window and run.save_due(epoch, step + 1)
+        stop = distributed.anyone(interruption.asked(), together=look) if last_of_window else 0
+        if look or save or stop:
             bad = averages.first_not_finite()
             if bad is not None:
                 raise NonFiniteLoss(run.report_bad_batch(epoch, step + 1 - len(unchecked) + bad, unchecked[bad].tolist()))
@@ -50,4 +51,4 @@ def training_steps(run: Run, averages: Averages, epoch: int) -> Iterator[tuple[d
             values = {**averages.means(), "lr": lr, **stepper.scaling()}
             run.log.scalars({f"step/{name}": value for name, value in values.items()}, epoch * batches + step)
         if last_of_window:
-            run.after_step(epoch, step + 1, averages, save)
+            run.after_step(epoch, step + 1, averages, save, stop)

@@ -154,23 +154,17 @@ class Run:
         self.epoch, self.step, self.averages = epoch, done, averages
         return done
 
-    def wants_to_save(self, epoch: int, step: int, together: bool) -> bool:
-        """Whether to save after this step: ``--save_every`` says so, or a signal asked the run to stop.
-
-        Args:
-            together: at this step several processes ask each other.
-        """
+    def save_due(self, epoch: int, step: int) -> bool:
+        """Whether ``--save_every`` asks for a checkpoint after this step."""
         steps = self.args.save_every.steps
-        due = bool(steps) and (epoch * self.steps_per_epoch + step) % steps == 0
-        return due or (distributed.anyone(interruption.asked(), together) > 0)
+        return bool(steps) and (epoch * self.steps_per_epoch + step) % steps == 0
 
-    def after_step(self, epoch: int, step: int, averages: Averages, save: bool) -> None:
-        """Note how far the run is; save when told to, and stop when a signal asked for it."""
+    def after_step(self, epoch: int, step: int, averages: Averages, save: bool, stop: int) -> None:
+        """Note how far the run is; stop when a signal (its number, or 0) asked for it, else save when told to."""
         self.epoch, self.step, self.averages = epoch, step, averages
+        if stop:
+            raise interruption.Stopped(stop)
         if save:
-            number = distributed.anyone(interruption.asked(), together=True)
-            if number:
-                raise interruption.Stopped(number)
             self._save(epoch - 1, step, averages)
 
     def report_bad_batch(self, epoch: int, step: int, indices: list[int]) -> str:
