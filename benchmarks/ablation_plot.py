@@ -19,6 +19,7 @@ SOURCES = {
     "relevance": ("#0072B2", "relevance of the prediction"),
     "label": ("#999999", "relevance of the label"),
 }
+TITLES = {"supervised": "supervision alone", "split": "split batch, consensus"}  # of pre-trainings whose key is short
 FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
 
 
@@ -50,12 +51,16 @@ def maps_figure(results: dict) -> Figure | None:
             axis.axhline(chance, color="black", linewidth=0.7, linestyle=":")
             if sam:
                 axis.axvspan(began, epochs[-1], color="0.93", zorder=0)
+                running = [n for n, epoch in enumerate(epochs) if epoch > began]
+                drawn_by = [mean(run["looks"][n][f"map_{figure_name}"] for run in seeds) for n in running]
+                axis.plot([epochs[n] for n in running], drawn_by, "k--", label="as SAM draws by it", linewidth=1)
             axis.spines[["top", "right"]].set_visible(False)
             if not column:
                 axis.set_ylabel(label)
-        axes[0][column].set_title(name, fontsize=10)
+        axes[0][column].set_title(TITLES.get(name, name), fontsize=10)
         axes[1][column].set_xlabel("epochs of pre-training")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    lines = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     figure.suptitle(f"{heading(results)}; grey: SAM is running, dotted: chance", fontsize=9)
     return figure
 
