@@ -98,12 +98,11 @@ def localisation_table(results: dict) -> list[str]:
 
 def leak_table(results: dict) -> list[str]:
     """How well a probe tells the class from nothing but the positions of the patches that SAM leaves visible."""
-    sources = (*SHOWN_SOURCES, "random", "most frequent")
+    sources = (*SHOWN_SOURCES, "as SAM draws", "random", "most frequent")
     lines = [f"| pre-training | {' | '.join(sources)} |", "|---" * (len(sources) + 1) + "|"]
     for name, runs in results["pretraining"].items():
-        lines.append(
-            f"| {name} | {' | '.join(points([run['leak'][source] for run in runs.values()]) for source in sources)} |"
-        )
+        leaks = [[run["leak"].get(source) for run in runs.values()] for source in sources]
+        lines.append(f"| {name} | {' | '.join('' if None in each else points(each) for each in leaks)} |")
     return lines
 
 

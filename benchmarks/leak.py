@@ -22,7 +22,7 @@ from util import checkpoint, map_source
 from util.data import open_folders
 from util.errors import InputError, run_script
 from util.images import Images
-from util.masking import split_patches
+from util.masking import soften, split_patches
 from util.optimisation import Precision
 from util.place import choose_device, choose_precision
 
@@ -48,7 +48,8 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     """The probe's accuracy for each source of :func:`util.map_source.names`, and for what to compare with.
 
     Returns:
-        By source; ``random`` for maps that are even; ``most frequent`` for always guessing the most frequent class.
+        By source; ``as SAM draws`` for the map that SAM used last, softened or sharpened as it was, where SAM ran; ``random``
+        for maps that are even; ``most frequent`` for always guessing the most frequent class.
     """
     content = checkpoint.load(path)
     if content.get("phase") != "pretrain":
@@ -62,6 +63,9 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     labels = images.labels[chosen]
     maps = {name: each.flatten(1) for name, each in found.items()}
     maps["random"] = torch.ones_like(maps["last"])
+    if used := content.get("map_source"):
+        source = maps.get(used, maps["last"])  # the last block may go by its number
+        maps["as SAM draws"] = soften(source, args.map_temperature, args.map_uniform)
     accuracies = {name: probe_accuracy(each, labels, args.mask_ratio, args.throw_ratio) for name, each in maps.items()}
     return {**accuracies, "most frequent": Counter(labels.tolist()).most_common(1)[0][1] / len(labels)}
 
