@@ -48,8 +48,8 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     """The probe's accuracy for each source of :func:`util.map_source.names`, and for what to compare with.
 
     Returns:
-        By source; ``as SAM draws`` for the map that SAM used last, softened or sharpened as it was, where SAM ran; ``random``
-        for maps that are even; ``most frequent`` for always guessing the most frequent class.
+        By source; ``as SAM draws`` for the map that SAM used last, softened or sharpened as it was, where SAM ran;
+        ``random`` for maps that are even; ``most frequent`` for always guessing the most frequent class.
     """
     content = checkpoint.load(path)
     if content.get("phase") != "pretrain":
