@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,54 +25,57 @@ def test_rows_are_made_of_what_there_is():
     assert {row.finetuning for row in ROWS} == set(FINETUNING)
 
 
-def test_an_ablation_stops_resumes_and_reports(tmp_path):
-    write_phantoms(tmp_path / "data", train=48, val=12, size=64, seed=0)
-
-    def ablation(*options):
-        command = [sys.executable, "-m", "benchmarks.ablation", "--data_path", str(tmp_path / "data"), "--preset", "quick"]
-        command += ["--pretrain_epochs", "2", "--finetune_epochs", "2", "--jobs", "2", "--work", str(tmp_path / "work")]
-        command += ["--results", str(tmp_path / "results"), "--seeds", "0", "--rows", *options]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
-
-    first = ablation("MAE")
-    assert first.returncode == 0 and "2 stages to run" in first.stdout, first.stdout + first.stderr
-    file = tmp_path / "results" / "data.json"
-    once = json.loads(file.read_text())
-    second = ablation("MAE", "split batch")
-    assert "2 stages to run" in second.stdout, second.stdout + second.stderr
-    results = json.loads(file.read_text())
-    assert results["cells"]["MAE"] == once["cells"]["MAE"]
-    assert "0 stages to run" in ablation("split batch").stdout
-
-    cell, start = results["cells"]["split batch"]["0"], results["pretraining"]["split"]["0"]
-    log = (tmp_path / "work" / "finetune-split_batch-0" / "log.txt").read_text().splitlines()
-    assert cell["top1"] == json.loads(log[-1])["val_top1"] and cell["petaflops"] > 0 and cell["minutes"] >= 0
-    assert [look["epoch"] for look in start["looks"]] == [0, 1] and start["looks"][1]["map_source"]
-    assert start["looks"][0]["localisation"]["images"] == 9 and 0 <= start["leak"]["label"] <= 1
-    assert str(tmp_path) not in json.dumps(results) and "--random_share 0.5" in start["command"]
-    table = (tmp_path / "results" / "data.md").read_text()
-    difference = 100 * (cell["top1"] - results["cells"]["MAE"]["0"]["top1"])
-    assert f"| split batch | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
-    assert "What the positions" in table and "Where the maps look" in table
+def ablation(root: Path, *rows: str) -> subprocess.CompletedProcess:
+    """Run the ablation on 48 phantoms: four epochs of pre-training, one of fine-tuning, one seed."""
+    command = [sys.executable, "-m", "benchmarks.ablation", "--data_path", str(root / "data"), "--preset", "quick"]
+    command += ["--pretrain_epochs", "4", "--finetune_epochs", "1", "--jobs", "2", "--work", str(root / "work")]
+    command += ["--results", str(root / "results"), "--seeds", "0", "--rows", *rows]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_a_shared_half_changes_nothing(tmp_path):
+@pytest.fixture(scope="module")
+def two_rows(tmp_path_factory) -> Path:
+    """The folder of an ablation that has run two rows."""
+    root = tmp_path_factory.mktemp("ablation")
+    write_phantoms(root / "data", train=48, val=12, size=64, seed=0)
+    result = ablation(root, "MSMAE, pre-training only", "supervision alone")
+    assert result.returncode == 0 and "4 stages to run" in result.stdout, result.stdout + result.stderr
+    return root
+
+
+def test_a_shared_half_changes_nothing(two_rows, tmp_path):
     """MSMAE begins where supervision alone was before SAM, and ends with the weights of its own whole run."""
-    data, work = tmp_path / "data", tmp_path / "work"
-    write_phantoms(data, train=32, val=12, size=64, seed=0)
-    command = f"-m benchmarks.ablation --data_path {data} --preset quick --pretrain_epochs 4 --finetune_epochs 1 --jobs 2"
-    command += f" --work {work} --results {tmp_path} --seeds 0"
-    rows = ["--rows", "MSMAE, pre-training only", "supervision alone"]
-    subprocess.run([sys.executable, *command.split(), *rows], cwd=ROOT, check=True)
-    shared, whole = work / "pretrain-MSMAE-0", tmp_path / "whole"
+    shared = two_rows / "work" / "pretrain-MSMAE-0"
     assert "2 epochs done" in (shared / "output.txt").read_text()
-    record = json.loads((tmp_path / "data.json").read_text())["pretraining"]["MSMAE"]["0"]
-    command = record["command"].replace("runs/", f"{whole}/").replace(" data ", f" {data} ").split()[1:]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() // 2)}
+    record = json.loads((two_rows / "results" / "data.json").read_text())["pretraining"]["MSMAE"]["0"]
+    command = record["command"].replace("runs/", f"{tmp_path}/").replace(" data ", f" {two_rows / 'data'} ").split()[1:]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, os.cpu_count() // 2))}
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env=environment)
-    one, two = (checkpoint.load(folder / "checkpoint-last.pth")["model"] for folder in (shared, whole / shared.name))
+    one, two = (checkpoint.load(folder / "checkpoint-last.pth")["model"] for folder in (shared, tmp_path / shared.name))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert [look["epoch"] for look in record["looks"]] == [0, 1, 2, 3]
+
+
+def test_an_ablation_goes_on_and_reports(two_rows):
+    file = two_rows / "results" / "data.json"
+    once = json.loads(file.read_text())
+    second = ablation(two_rows, "MAE", "MSMAE, pre-training only")
+    assert "2 stages to run" in second.stdout, second.stdout + second.stderr
+    results = json.loads(file.read_text())
+    name = "MSMAE, pre-training only"
+    assert results["cells"][name] == once["cells"][name] and results["pretraining"]["MSMAE"] == once["pretraining"]["MSMAE"]
+    assert "0 stages to run" in ablation(two_rows, name).stdout
+
+    cell, start = results["cells"][name]["0"], results["pretraining"]["MSMAE"]["0"]
+    log = (two_rows / "work" / "finetune-MSMAE-pre-training_only-0" / "log.txt").read_text().splitlines()
+    assert cell["top1"] == json.loads(log[-1])["val_top1"] and cell["petaflops"] > 0 and cell["minutes"] >= 0
+    assert start["looks"][-1]["map_source"] and start["looks"][0]["localisation"]["images"] == 9
+    assert 0 <= start["leak"]["label"] <= 1 and "as SAM draws" in start["leak"]
+    assert str(two_rows) not in json.dumps(results) and "--masking none" in cell["command"]
+    table = file.with_suffix(".md").read_text()
+    difference = 100 * (cell["top1"] - results["cells"]["MAE"]["0"]["top1"])
+    assert f"| {name} | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
+    assert "What the positions" in table and "Where the maps look" in table
 
 
 def test_a_stage_that_fails_is_named(tmp_path):
