@@ -17,7 +17,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m util.phantom $(PHANTOMS) --train 1200 --val 400 --size 64
 	$(BIN)/python main_pretrain.py --model msmae_vit_tiny_patch16 --input_size 64 --patch_size 8 --data_path $(PHANTOMS) \
 		--epochs 10 --warmup_epochs 1 --sam_epoch 5 --loc_interval 3 --blr 8e-3 $(SMALL) --output_dir demo/pretrain
-	$(BIN)/python main_finetune.py --model vit_tiny_patch16 --finetune demo/pretrain/checkpoint-last.pth --masking none \
+	$(BIN)/python main_finetune.py --model vit_tiny_patch16 --finetune demo/pretrain/checkpoint-last.pth \
 		--data_path $(PHANTOMS) --epochs 10 --warmup_epochs 1 --blr 4e-3 --layer_decay 0.9 $(SMALL) --output_dir demo/finetune
 	$(BIN)/python main_finetune.py --eval --resume demo/finetune/checkpoint-last.pth --model vit_tiny_patch16 \
 		--data_path $(PHANTOMS) --batch_size 32 --device cpu --output_dir demo/eval

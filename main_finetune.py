@@ -17,6 +17,8 @@ from util.optimisation import parameter_groups
 from util.seeds import seed_everything
 from util.sheet import draw_sheet
 
+PAPER = {**options.PAPERS_MAP, "masking": "attention"}  # --protocol paper
+
 
 def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = options.Parser(__doc__)
@@ -54,13 +56,18 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_augmentation_options(parser)
     running = options.add_running_options(parser)
     running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    args = parser.parse_args(arguments)
+    args = options.parse(parser, arguments, PAPER)
+    options.settle_masking(args, otherwise="none")
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
     if args.unmasked_epochs > args.epochs:
         raise InputError(f"--unmasked_epochs {args.unmasked_epochs} is more than --epochs {args.epochs}")
+    if args.unmasked_epochs and args.masking == "none":
+        raise InputError(f"--unmasked_epochs {args.unmasked_epochs}: no epoch is masked; add --masking attention or random")
+    if args.visible_end == "high" and args.masking != "attention":
+        raise InputError("--visible_end high is of SAM; add --masking attention")
     if args.aa:
         PolicyAugment.check(args.aa)
     if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
@@ -183,6 +190,8 @@ def main() -> None:
     settle_model_options(args, source, args.resume if run.resumed else args.finetune)
     seed_everything(args.seed, "weights")
     model = build_model(args, len(run.classes), args.drop_path)
+    if args.masking == "none":
+        say("all patches are used (--masking none); --protocol paper, or --masking attention, hides some by SAM")
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
     elif not run.resumed:

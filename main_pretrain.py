@@ -14,6 +14,8 @@ from util.log import say
 from util.optimisation import parameter_groups
 from util.seeds import seed_everything
 
+PAPER = {**options.PAPERS_MAP, "random_share": 0.0}  # --protocol paper
+
 
 def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = options.Parser(__doc__)
@@ -30,16 +32,18 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     masking.add_argument(
         "--random_share",
         type=options.RATIO,
-        default=0.0,
-        help="while SAM runs, share of each batch masked by chance instead; if above 0, only there does the head learn",
+        default=0.5,
+        help="while SAM runs, share of each batch masked by chance instead; if above 0, only there does the head learn (the "
+        "paper: 0)",
     )
     optimisation = options.add_optimisation_options(parser, epochs=300, batch_size=64, warmup_epochs=40, min_lr=0.0)
     optimisation.add_argument(
         "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
     )
     options.add_running_options(parser)
-    args = parser.parse_args(arguments)
+    args = options.parse(parser, arguments, PAPER)
 
+    options.settle_masking(args, otherwise="attention")
     args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
     patches = options.check_grid(args)
     options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
@@ -48,7 +52,9 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.masking == "attention" and args.map in map_source.READS_HEAD and not args.class_weight:
         raise InputError(f"--map {args.map} reads the head, which --class_weight 0 never trains; use last or blockN")
     if args.random_share and not 0 < round(args.random_share * args.batch_size) < args.batch_size:
-        raise InputError(f"--random_share {args.random_share:g} of --batch_size {args.batch_size} is no part of a batch")
+        raise InputError(
+            f"--random_share {args.random_share:g} of --batch_size {args.batch_size} is no part of a batch; 0 leaves it out"
+        )
     return args
 
 

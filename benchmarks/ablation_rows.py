@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+PROTOCOL = ("--protocol", "paper")  # a row says what it has otherwise
 CONSENSUS = "--map consensus --map_temperature 0.4"
 PRETRAINING = {
     "MAE": "--masking random --class_weight 0",
@@ -108,7 +109,7 @@ def pretraining_command(options, preset: Preset, name: str, seed: int, folder: P
     epochs = options.pretrain_epochs or preset.pretrain_epochs
     sam, interval = (41, 40) if options.preset == "paper" else (epochs // 2, max(1, epochs // 8))
     return [
-        *("main_pretrain.py", *shlex.split(preset.pretrain), "--epochs", str(epochs)),
+        *("main_pretrain.py", *PROTOCOL, *shlex.split(preset.pretrain), "--epochs", str(epochs)),
         *("--sam_epoch", str(sam), "--loc_interval", str(interval), *shlex.split(PRETRAINING[name])),
         *common(options, seed, folder, keep=max(1, sam - 1) if by_chance(name) else 1000),
     ]
@@ -120,7 +121,7 @@ def finetuning_command(options, preset: Preset, row: Row, seed: int, folder: Pat
     longer = round(epochs * row.longer)
     tail = max(1, round(epochs / 4))
     return [
-        *("main_finetune.py", *shlex.split(preset.finetune), "--epochs", str(longer)),
+        *("main_finetune.py", *PROTOCOL, *shlex.split(preset.finetune), "--epochs", str(longer)),
         *("--loc_interval", str(max(1, longer // 5)), *shlex.split(FINETUNING[row.finetuning].format(tail=tail))),
         *(("--finetune", str(start / "checkpoint-last.pth")) if start else ()),
         *common(options, seed, folder, keep=1000),

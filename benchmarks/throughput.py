@@ -6,6 +6,7 @@ import argparse
 import gc
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,14 +147,17 @@ def inference(options) -> Iterator[Row]:
     count = options.batches * options.batch_size
     with pipeline.jpeg_folder(count, 256) as root:
         images = pipeline.training_images(root, "auto", options.input_size, model.patch_size).images
-        calls = {
-            f"maps of a set of {count} images": lambda: map_source.maps(model, images, options, precision, "last"),
-            "plain forward passes, batches at hand": forward_all,
-        }
+        calls = {"plain forward passes, batches at hand": forward_all}
+        for source in ("consensus", "last"):
+            calls[f"maps of a set of {count} images, {source}"] = partial(
+                map_source.maps, model, images, options, precision, source
+            )
         timings = time_in_turn(calls, device, options.rounds, options.shortest)
     yield from rates("maps and inference", timings, count)
-    maps, plain = timings.values()
-    yield Row("maps and inference", "maps against plain forward passes", ratio(plain, maps), "x", target="at least 1")
+    plain, *maps = timings.values()
+    for source, timing in zip(("consensus", "last"), maps, strict=True):
+        times = ratio(plain, timing)
+        yield Row("maps and inference", f"maps, {source}, against plain forward passes", times, "x", target="at least 1")
     for size in (1, 64):
         images = batch[:1].expand(size, -1, -1, -1).contiguous()
         timing = time_in_turn({"": lambda images=images: forward(images)}, device, options.rounds, options.shortest)[""]

@@ -108,7 +108,7 @@ def test_evaluation(finetuned, phantoms, tmp_path):
     assert figures["macro_auc"] == pytest.approx(roc_auc_score(labels, chances, multi_class="ovr"), abs=0.02)
     where = figures["localisation"]
     assert where["images"] == 9 and list(where["sources"]) == names(12)
-    assert figures["map_gain"] == where["sources"]["last"]["gain"] and f"{figures['map_gain']:.2f}" in result.stdout
+    assert figures["map_gain"] == where["sources"]["consensus"]["gain"] and f"{figures['map_gain']:.2f}" in result.stdout
     assert f"top-1 {100 * figures['top1']:.2f} %" in result.stdout and "relevance" in result.stdout
     assert figures["top1"] == pytest.approx(log_of(finetuned)[-1]["val_top1"])
 

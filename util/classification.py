@@ -98,17 +98,19 @@ class ClassificationRun(Run):
         """Where every source's map looks, on the validation images that have a lesion mask; empty when none has.
 
         Returns:
-            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, softened or sharpened as SAM
-            draws by it, and ``localisation``: what :func:`util.localisation.measure` gives for all.
+            ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, with ``--masking attention``
+            softened or sharpened as SAM draws by it, and ``localisation``: what :func:`util.localisation.measure` gives for
+            all.
         """
         chosen = [index for index, mask in enumerate(self.masks) if mask]
         if not chosen:
             return {}
         maps = map_source.maps_by_source(self.model, self.val_images, self.args, self.precision, chosen)
-        source = maps[self.source_in_use(len(self.model.blocks))]
-        drawn_by = soften(source.flatten(1), self.args.map_temperature, self.args.map_uniform).view_as(source)
+        used = maps[self.source_in_use(len(self.model.blocks))]
+        if self.args.masking == "attention":
+            used = soften(used.flatten(1), self.args.map_temperature, self.args.map_uniform).view_as(used)
         masks = [self.masks[index] for index in chosen]
-        figures = measure({**maps, "in use": drawn_by}, masks, self.args.input_size)
+        figures = measure({**maps, "in use": used}, masks, self.args.input_size)
         used = figures["sources"].pop("in use")
         return {**{f"map_{name}": value for name, value in used.items()}, "localisation": figures}
 

@@ -27,13 +27,13 @@ def network_input(model: torch.nn.Module, path: str, interpolation: Interpolatio
     return normalize(resize_whole(read_image(path), side, interpolation)[None].to(model.cls_token.device))
 
 
-def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Tensor:
+def attention_map(model: torch.nn.Module, path: str, source: str = "consensus") -> Tensor:
     """Where the class token looks in an image (METHOD.md "The map").
 
     Args:
         model: from :func:`models_msmae.load_model`.
         path: of any image file.
-        source: "last" (the paper's), "block1" and so on, "consensus" of all, or "relevance", which needs a trained head.
+        source: "consensus" of all blocks, "last" (the paper's), "block1" and so on, "relevance" (needs a trained head).
 
     Returns:
         ``[gh, gw]`` float32 in [0, 1], on the CPU.

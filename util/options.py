@@ -47,6 +47,27 @@ def number(kind: type, low: float | None = None, high: float | None = None, open
     return convert
 
 
+def parse(parser: Parser, arguments: list[str] | None, paper: dict) -> argparse.Namespace:
+    """Parse a command line; ``--protocol paper`` first puts the paper's choices in the place of the defaults.
+
+    Args:
+        paper: defaults of ``--protocol paper`` by the option's name in the namespace, where they differ from ours.
+    """
+    parser.add_argument(
+        "--protocol",
+        choices=("measured", "paper"),
+        default="measured",
+        help="what is not given is chosen as our measurements favour it (RESULTS.md), or as in the paper",
+    )
+    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    ahead.add_argument("--protocol", nargs="?")  # used wrongly, it is the parser's to report
+    if ahead.parse_known_args(arguments)[0].protocol == "paper":
+        parser.set_defaults(**paper)
+    return parser.parse_args(arguments)
+
+
+MASK_RATIO, THROW_RATIO = 0.45, 0.3  # SAM's
+PAPERS_MAP = {"map": "last", "map_temperature": 1.0}
 COUNT = number(int, 1)
 NOT_NEGATIVE = number(float, 0)
 RATIO = number(float, 0, 1, open_ends="high")
@@ -135,15 +156,16 @@ def add_model_options(parser: Parser, models: list[str], default: str, input_siz
 
 def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: int) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("masking (SAM: METHOD.md)")
+    default = "none, or attention where --mask_ratio or --throw_ratio is given" if "none" in kinds else "attention"
     group.add_argument(
         "--masking",
         choices=kinds,
-        default="attention",
         help="what chooses the hidden patches: the attention map (SAM), or chance"
-        + "; none hides nothing" * ("none" in kinds),
+        + "; none hides nothing" * ("none" in kinds)
+        + f" (default: {default})",
     )
-    group.add_argument("--mask_ratio", type=RATIO, default=0.45, help="share of the patches that SAM masks")
-    group.add_argument("--throw_ratio", type=RATIO, default=0.3, help="share of the patches that SAM throws")
+    group.add_argument("--mask_ratio", type=RATIO, help=f"share of the patches that SAM masks (default: {MASK_RATIO})")
+    group.add_argument("--throw_ratio", type=RATIO, help=f"share of the patches that SAM throws (default: {THROW_RATIO})")
     group.add_argument(
         "--loc_interval", type=COUNT, default=loc_interval, metavar="EPOCHS", help="epochs between refreshes of the maps"
     )
@@ -157,22 +179,30 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
     group.add_argument(
         "--map",
         type=map_source.parse,
-        default="last",
+        default="consensus",
         metavar="SOURCE",
-        help="where maps come from: last, the last block's attention (the paper); blockN, the N-th block's, as block3; "
-        "consensus, what all blocks look at; relevance, gradient-weighted, of the predicted class; label, of the labelled "
+        help="where maps come from: consensus, what all blocks look at; last, the last block's attention (the paper); "
+        "blockN, the N-th block's, as block3; relevance, gradient-weighted, of the predicted class; label, of the labelled "
         "class (lets the label leak into the masking); auto, the one of the others whose top patches the head misses most",
     )
     group.add_argument(
         "--map_temperature",
         type=number(float, 0, open_ends="low"),
-        default=1.0,
-        help="above 1 the map is flattened before SAM draws by it, below 1 sharpened",
+        default=0.4,
+        help="above 1 the map is flattened before SAM draws by it, below 1 sharpened (the paper: 1)",
     )
     group.add_argument(
         "--map_uniform", type=SHARE, default=0.0, help="share of the map that is spread evenly before SAM draws by it"
     )
     return group
+
+
+def settle_masking(args, otherwise: str) -> None:
+    """Settle what masks where ``--masking`` is not given, SAM if its ratios are and else ``otherwise``, and these ratios."""
+    given = args.mask_ratio is not None or args.throw_ratio is not None
+    args.masking = args.masking or ("attention" if given else otherwise)
+    args.mask_ratio = MASK_RATIO if args.mask_ratio is None else args.mask_ratio
+    args.throw_ratio = THROW_RATIO if args.throw_ratio is None else args.throw_ratio
 
 
 def add_optimisation_options(

@@ -32,22 +32,25 @@ def paint_patches(image: Tensor, index: Tensor, patch_size: int, paint) -> None:
 def sheet(
     images: Tensor,
     maps: Tensor,
-    split: Split,
+    split: Split | None,
     prediction: Tensor | None,
     captions: list[str],
     title: str,
+    decision_title: str = "SAM's decision",
 ) -> Figure:
     """Draw one row an image: the image, its map over it, SAM's decision, the reconstruction.
 
     Args:
         images: ``[N, 3, H, W]`` in [0, 1].
         maps: ``[N, gh, gw]`` in [0, 1].
-        split: their masked, thrown and visible patches.
+        split: their masked, thrown and visible patches, or None where nothing is hidden.
         prediction: ``[N, M, p * p * 3]`` in [0, 1], the reconstruction of the masked patches, or None where there is none.
         captions: one a row.
-        title: of the sheet.
+        title: of the sheet; ``decision_title`` of the column that shows the split.
     """
-    names = ("image", "attention map", "SAM's decision", "reconstruction")[: 3 if prediction is None else 4]
+    names = ("image", "attention map", decision_title, "reconstruction")[
+        : 2 + (split is not None) + (prediction is not None)
+    ]
     rows, columns = len(images), len(names)
     side = images.shape[-1]
     patch_size = side // maps.shape[-1]
@@ -58,23 +61,27 @@ def sheet(
         axis.set_title(name, fontsize=9)
     for row in range(rows):
         image = images[row].permute(1, 2, 0).cpu()
-        decision, rebuilt = image.clone(), image.clone()
-        for index, colour in ((split.masked[row], MASKED), (split.thrown[row], THROWN)):
-            tint = image.new_tensor(colour)
-            paint_patches(decision, index, patch_size, lambda _, area, tint=tint: 0.45 * area + 0.55 * tint)
         for axis in axes[row]:
             axis.set_xticks([])
             axis.set_yticks([])
         axes[row][0].imshow(image.numpy(), interpolation="nearest")
         draw_attention(axes[row][1], images[row].cpu(), maps[row])
-        axes[row][2].imshow(decision.numpy(), interpolation="nearest")
+        if split:
+            decision = image.clone()
+            for index, colour in ((split.masked[row], MASKED), (split.thrown[row], THROWN)):
+                tint = image.new_tensor(colour)
+                paint_patches(decision, index, patch_size, lambda _, area, tint=tint: 0.45 * area + 0.55 * tint)
+            axes[row][2].imshow(decision.numpy(), interpolation="nearest")
         if prediction is not None:
+            rebuilt = image.clone()
             blocks = prediction[row].reshape(-1, patch_size, patch_size, 3).cpu()
             paint_patches(rebuilt, split.masked[row], patch_size, lambda n, _, blocks=blocks: blocks[n])
             paint_patches(rebuilt, split.thrown[row], patch_size, lambda _, area: area.new_full(area.shape, 0.5))
             axes[row][3].imshow(rebuilt.numpy(), interpolation="nearest")
         label = axes[row][0].text(0.03, 0.04, captions[row], transform=axes[row][0].transAxes, fontsize=7, color="white")
         label.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="black")])
+    if not split:
+        return figure
     legend = [
         Patch(facecolor=MASKED, label="masked: hidden" + ", reconstructed" * (prediction is not None)),
         Patch(facecolor=THROWN, label="thrown: hidden, never used" + " (grey at right)" * (prediction is not None)),
@@ -104,11 +111,12 @@ def draw_sheet(
     if not distributed.is_main():
         return
     pixels = normalize(torch.stack([resize_whole(images[i], args.input_size) for i in chosen])).to(run.device)
-    weights = soften(maps.flatten(1), args.map_temperature, args.map_uniform)
-    noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    end = getattr(args, "visible_end", "low")
-    split = split_patches(weights, noise, args.mask_ratio, args.throw_ratio, end)
-    prediction = None
+    split = prediction = None
+    if args.masking != "none":
+        weights = soften(maps.flatten(1), args.map_temperature, args.map_uniform)
+        noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        end = getattr(args, "visible_end", "low")
+        split = split_patches(weights, noise, args.mask_ratio, args.throw_ratio, end)
     if reconstruct:
         model.eval()
         with run.precision():
@@ -120,6 +128,7 @@ def draw_sheet(
         sure = f"{images.classes[guess]} {100 * probabilities[index, guess]:.0f} %"
         captions.append(f"{images.classes[true]}\n{'predicted' if guess == true else 'taken for'} {sure}")
     title = f"{args.model}, {run.folder.name}, after epoch {epoch}"
-    figure = sheet(denormalize(pixels).cpu(), maps, split, prediction, captions, title)
+    decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
+    figure = sheet(denormalize(pixels).cpu(), maps, split, prediction, captions, title, decision_title)
     figure.savefig(run.folder / f"sheet-{epoch}.png")
     run.log.figure("sheet", figure, epoch)
