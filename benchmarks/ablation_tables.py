@@ -106,6 +106,41 @@ def leak_table(results: dict) -> list[str]:
     return lines
 
 
+def defaults_table(results: dict) -> list[str]:
+    """What the defaults are against the paper's choices, one choice at a time: paired differences over seeds."""
+    ends = {name: {seed: run["looks"][-1] for seed, run in runs.items()} for name, runs in results["pretraining"].items()}
+    compared = [
+        (f"pre-training: {title}", "split", "MSMAE", ends, key, scale)
+        for title, key, scale in (
+            ("top-1 of its head (%)", "val_top1", 100),
+            ("gain of the map as SAM draws by it", "map_gain", 1),
+            ("its pointing (%)", "map_pointing", 100),
+        )
+    ]
+    compared += [
+        (
+            "then top-1, fine-tuned on all patches (%)",
+            "split batch",
+            "MSMAE, pre-training only",
+            results["cells"],
+            "top1",
+            100,
+        ),
+        *(
+            ("fine-tuning: top-1 (%)", "MSMAE, pre-training only", masked, results["cells"], "top1", 100)
+            for masked in ("MSMAE", "MSMAE, longer, then all")
+        ),
+    ]
+    lines = ["| what | first | second | seeds | first - second, 95 % interval |", "|---|---|---|---|---|"]
+    for title, first, second, runs, key, scale in compared:
+        one, two = runs.get(first, {}), runs.get(second, {})
+        pairs = [scale * (one[s][key] - two[s][key]) for s in one if s in two and None not in (one[s][key], two[s][key])]
+        if len(pairs) > 1:
+            centre, low, high = interval(pairs)
+            lines.append(f"| {title} | {first} | {second} | {len(pairs)} | {centre:+.2f} ({low:+.2f} to {high:+.2f}) |")
+    return lines if len(lines) > 2 else []
+
+
 def tables(results: dict, order: list[str]) -> str:
     """All tables of a results file, rows in the given order."""
     setting = results["setting"]
@@ -120,5 +155,7 @@ def tables(results: dict, order: list[str]) -> str:
         parts += ["## Accuracy", "\n".join(accuracy_table(results, order))]
     if lines := localisation_table(results):
         parts += ["## Where the maps look at the end of pre-training", "\n".join(lines)]
+    if lines := defaults_table(results):
+        parts += ["## What the defaults rest on", "\n".join(lines)]
     parts += ["## What the positions of the visible patches tell of the class (%)", "\n".join(leak_table(results))]
     return "\n\n".join(parts) + "\n"
