@@ -140,7 +140,7 @@ def model_of_first_maps(args, source: dict | None, num_classes: int) -> VisionTr
     """
     if args.masking != "attention" or args.map not in map_source.READS_HEAD:
         return None
-    remedy = "use --map last or blockN"
+    remedy = "use --map consensus, last or blockN"
     if not source:
         raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
     outputs = len(source["model"].get("head.bias", ()))
@@ -191,7 +191,7 @@ def main() -> None:
     seed_everything(args.seed, "weights")
     model = build_model(args, len(run.classes), args.drop_path)
     if args.masking == "none":
-        say("all patches are used (--masking none); --protocol paper, or --masking attention, hides some by SAM")
+        say("note: on all patches (--masking none); --masking attention leaves only those that SAM keeps visible")
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
     elif not run.resumed:

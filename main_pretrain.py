@@ -50,7 +50,9 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     options.check_ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
     map_source.check(args.map, AUTOENCODERS[args.model]["depth"])
     if args.masking == "attention" and args.map in map_source.READS_HEAD and not args.class_weight:
-        raise InputError(f"--map {args.map} reads the head, which --class_weight 0 never trains; use last or blockN")
+        raise InputError(
+            f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
+        )
     if args.random_share and not 0 < round(args.random_share * args.batch_size) < args.batch_size:
         raise InputError(
             f"--random_share {args.random_share:g} of --batch_size {args.batch_size} is no part of a batch; 0 leaves it out"

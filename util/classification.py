@@ -111,8 +111,8 @@ class ClassificationRun(Run):
             used = soften(used.flatten(1), self.args.map_temperature, self.args.map_uniform).view_as(used)
         masks = [self.masks[index] for index in chosen]
         figures = measure({**maps, "in use": used}, masks, self.args.input_size)
-        used = figures["sources"].pop("in use")
-        return {**{f"map_{name}": value for name, value in used.items()}, "localisation": figures}
+        of_used = figures["sources"].pop("in use")
+        return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": figures}
 
     def source_in_use(self, depth: int) -> str:
         """The source of the present maps as :func:`util.map_source.names` has it; the last block until ``auto`` chose."""
