@@ -53,7 +53,8 @@ def accuracy_table(results: dict, order: list[str]) -> list[str]:
         against = ""
         if pairs and name != REFERENCE:
             centre, low, high = (100 * value for value in interval(pairs))
-            against = f"{centre:+.2f} ({low:+.2f} to {high:+.2f})" if len(pairs) > 1 else f"{centre:+.2f} (one seed)"
+            few = {1: "one seed", 2: "two seeds"}.get(len(pairs))
+            against = f"{centre:+.2f} ({few or f'{low:+.2f} to {high:+.2f}'})"
         totals = {
             key: mean(cell[key] + of_pretraining(results, cell, seed, key) for seed, cell in runs.items())
             for key in ("minutes", "petaflops")
@@ -127,15 +128,19 @@ def defaults_table(results: dict) -> list[str]:
             100,
         ),
         *(
-            ("fine-tuning: top-1 (%)", "MSMAE, pre-training only", masked, results["cells"], "top1", 100)
-            for masked in ("MSMAE", "MSMAE, longer, then all")
+            ("fine-tuning: top-1 (%)", first, second, results["cells"], "top1", 100)
+            for first, second in (
+                ("MSMAE, pre-training only", "MSMAE"),
+                ("MSMAE, pre-training only", "MSMAE, longer, then all"),
+                ("split batch, random longer, then all", "MAE, random longer, then all"),
+            )
         ),
     ]
     lines = ["| what | first | second | seeds | first - second, 95 % interval |", "|---|---|---|---|---|"]
     for title, first, second, runs, key, scale in compared:
         one, two = runs.get(first, {}), runs.get(second, {})
         pairs = [scale * (one[s][key] - two[s][key]) for s in one if s in two and None not in (one[s][key], two[s][key])]
-        if len(pairs) > 1:
+        if len(pairs) > 2:
             centre, low, high = interval(pairs)
             lines.append(f"| {title} | {first} | {second} | {len(pairs)} | {centre:+.2f} ({low:+.2f} to {high:+.2f}) |")
     return lines if len(lines) > 2 else []
@@ -156,6 +161,6 @@ def tables(results: dict, order: list[str]) -> str:
     if lines := localisation_table(results):
         parts += ["## Where the maps look at the end of pre-training", "\n".join(lines)]
     if lines := defaults_table(results):
-        parts += ["## What the defaults rest on", "\n".join(lines)]
+        parts += ["## What the defaults rest on, and the best rows", "\n".join(lines)]
     parts += ["## What the positions of the visible patches tell of the class (%)", "\n".join(leak_table(results))]
     return "\n\n".join(parts) + "\n"
