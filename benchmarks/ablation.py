@@ -282,7 +282,7 @@ def main() -> None:
     torch.set_num_threads(max(1, os.cpu_count() // options.jobs))
     ablation = Ablation(options)
     ablation.run()
-    print(ablation.path.with_suffix(".md").read_text())
+    print(tables(ablation.results, [row.name for row in ROWS]))
 
 
 if __name__ == "__main__":
