@@ -144,18 +144,18 @@ def inference(options) -> Iterator[Row]:
     def forward_all():
         return [forward(batch) for _ in range(options.batches)]
 
-    count = options.batches * options.batch_size
+    count, sources = options.batches * options.batch_size, ("consensus", "last")
     with pipeline.jpeg_folder(count, 256) as root:
         images = pipeline.training_images(root, "auto", options.input_size, model.patch_size).images
         calls = {"plain forward passes, batches at hand": forward_all}
-        for source in ("consensus", "last"):
+        for source in sources:
             calls[f"maps of a set of {count} images, {source}"] = partial(
                 map_source.maps, model, images, options, precision, source
             )
         timings = time_in_turn(calls, device, options.rounds, options.shortest)
     yield from rates("maps and inference", timings, count)
     plain, *maps = timings.values()
-    for source, timing in zip(("consensus", "last"), maps, strict=True):
+    for source, timing in zip(sources, maps, strict=True):
         times = ratio(plain, timing)
         yield Row("maps and inference", f"maps, {source}, against plain forward passes", times, "x", target="at least 1")
     for size in (1, 64):

@@ -13,7 +13,7 @@ from scipy.stats import ttest_rel
 
 from benchmarks.ablation import training_minutes
 from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
-from benchmarks.ablation_tables import interval
+from benchmarks.ablation_tables import interval, tables
 from benchmarks.leak import probe_accuracy
 from util import checkpoint
 from util.phantom import write_phantoms
@@ -97,6 +97,12 @@ def test_interval_is_that_of_the_paired_t_test():
     expected = ttest_rel(a, b).confidence_interval(0.95)
     centre, low, high = interval([x - y for x, y in zip(a, b, strict=True)])
     assert (low, high) == pytest.approx((expected.low, expected.high)) and centre == pytest.approx(0.0275)
+
+
+def test_committed_tables_are_those_of_the_committed_figures():
+    folder = ROOT / "benchmarks" / "results"
+    made = tables(json.loads((folder / "busi.json").read_text()), [row.name for row in ROWS])
+    assert made == (folder / "busi.md").read_text() and "| 5 | +5.64 (+1.61 to +9.68) |" in made
 
 
 def test_the_probe_sees_a_leak_and_only_a_leak():
