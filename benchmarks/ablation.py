@@ -156,11 +156,24 @@ def development_split(source: Path, work: Path) -> Path:
     folder = work / "development"
     for path in sorted((source / "train").glob("*")):
         for number, image in enumerate(sorted(path.iterdir())):
-            link = folder / ("val" if number % 5 == 4 else "train") / path.name / image.name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.symlink_to(image.resolve())
+            link(image, folder / ("val" if number % 5 == 4 else "train") / path.name)
     return folder
+
+
+def thinned(source: Path, work: Path, every: int) -> Path:
+    """A data set with every ``every``-th training image of each class, in the order of their names, and all of ``val/``."""
+    folder = work / f"every{every}"
+    for path in sorted((source / "train").glob("*")):
+        for image in sorted(path.iterdir())[::every]:
+            link(image, folder / "train" / path.name)
+    link(source / "val", folder)
+    return folder
+
+
+def link(path: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / path.name).exists():
+        (folder / path.name).symlink_to(path.resolve())
 
 
 class Ablation:
@@ -255,6 +268,7 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="what rows have in common (default: cpu)")
     parser.add_argument("--pretrain_epochs", type=int, metavar="N", help="instead of the preset's")
     parser.add_argument("--finetune_epochs", type=int, metavar="N", help="instead of the preset's")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="train on every Nth image of each class (default: 1)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"some of: {'; '.join(row.name for row in ROWS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--jobs", type=int, default=1, help="stages side by side (default: 1)")
@@ -270,6 +284,9 @@ def get_options() -> argparse.Namespace:
         raise InputError(f"--rows {min(unknown)!r}: no such row; --help lists them")
     options.name = options.name or options.data_path.resolve().name
     options.work = (options.work or Path("ablation") / options.name).resolve()
+    if options.every > 1:
+        options.data_path = thinned(options.data_path, options.work, options.every)
+        options.name += f"-every{options.every}"
     if options.development:
         options.data_path = development_split(options.data_path, options.work)
         options.name += "-development"
