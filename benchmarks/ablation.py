@@ -268,7 +268,9 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="what rows have in common (default: cpu)")
     parser.add_argument("--pretrain_epochs", type=int, metavar="N", help="instead of the preset's")
     parser.add_argument("--finetune_epochs", type=int, metavar="N", help="instead of the preset's")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="train on every Nth image of each class (default: 1)")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="train on every Nth image of each class (default: 1)"
+    )
     parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"some of: {'; '.join(row.name for row in ROWS)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--jobs", type=int, default=1, help="stages side by side (default: 1)")
@@ -282,14 +284,16 @@ def get_options() -> argparse.Namespace:
     unknown = set(options.rows or ()) - {row.name for row in ROWS}
     if unknown:
         raise InputError(f"--rows {min(unknown)!r}: no such row; --help lists them")
+    if options.every < 1:
+        raise InputError(f"--every {options.every}: give 1 or more")
     options.name = options.name or options.data_path.resolve().name
+    options.name += f"-every{options.every}" if options.every > 1 else ""
+    options.name += "-development" if options.development else ""
     options.work = (options.work or Path("ablation") / options.name).resolve()
     if options.every > 1:
         options.data_path = thinned(options.data_path, options.work, options.every)
-        options.name += f"-every{options.every}"
     if options.development:
         options.data_path = development_split(options.data_path, options.work)
-        options.name += "-development"
     options.data_path = str(options.data_path.resolve())
     return options
 

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 from scipy.stats import ttest_rel
 
-from benchmarks.ablation import training_minutes
+from benchmarks.ablation import thinned, training_minutes
 from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
 from benchmarks.ablation_tables import interval, tables
 from benchmarks.leak import probe_accuracy
@@ -85,6 +85,17 @@ def test_a_stage_that_fails_is_named(tmp_path):
         [sys.executable, *command.split(), "--work", str(tmp_path / "work")], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 2 and "pretrain-MAE-0" in result.stderr and "--batch_size 32" in result.stderr
+
+
+def test_every_third_training_image_and_all_of_val(tmp_path):
+    write_phantoms(tmp_path / "data", train=48, val=12, size=64, seed=0)
+    for _ in range(2):  # the second time finds the links
+        part = thinned(tmp_path / "data", tmp_path / "work", every=3)
+    for split, step in (("train", 3), ("val", 1)):
+        for folder in (tmp_path / "data" / split).iterdir():
+            names = sorted(path.name for path in folder.iterdir())[::step]
+            found = sorted((part / split / folder.name).iterdir())
+            assert [path.name for path in found] == names and all(path.read_bytes() for path in found)
 
 
 def test_an_epoch_without_a_rate_counts_as_the_others():
