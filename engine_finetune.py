@@ -16,7 +16,7 @@ from util.log import Averages
 from util.loop import training_steps
 from util.masking import soften, split_patches, weight_shares
 from util.metrics import figures_of_merit
-from util.whole_set import class_probabilities, over_images
+from util.whole_set import over_images
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # figures of merit of every epoch
 
@@ -79,7 +79,7 @@ def train_one_epoch(
     return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
 
 
-def evaluate(run: ClassificationRun, localise: bool) -> tuple[dict, torch.Tensor]:
+def evaluate(run: ClassificationRun, localise: bool) -> tuple[dict, torch.Tensor, torch.Tensor]:
     """Figures of merit on the validation images, from all patches of each.
 
     Args:
@@ -87,26 +87,28 @@ def evaluate(run: ClassificationRun, localise: bool) -> tuple[dict, torch.Tensor
         localise: also measure where the maps look (``run.localise``).
 
     Returns:
-        The figures of :func:`util.metrics.figures_of_merit`, with ``loss`` and maybe localisation, and the probabilities
-        ``[N, classes]``.
+        The figures of :func:`util.metrics.figures_of_merit`, with ``loss`` and maybe localisation; the probabilities
+        ``[N, classes]``; and the features that the head reads, ``[N, D]``.
     """
-    probabilities = class_probabilities(run.model, run.val_images, run.args, run.precision)
-    labels = run.val_images.labels
+    model, images = run.model, run.val_images
+
+    def compute(pixels: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        features = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        return torch.cat([model.head(features).float().softmax(-1), features.float()], dim=1)
+
+    found = over_images(compute, model, images, run.args, run.precision, f"evaluating {images.root.name}")
+    probabilities, features = found.tensor_split([len(run.classes)], dim=1)
+    labels = images.labels
     results = figures_of_merit(labels.numpy(), probabilities.numpy(), run.classes)
     results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), labels).item()
     if localise:
         results |= run.localise()
-    return results, probabilities
+    return results, probabilities, features
 
 
-def draw_pictures(run: ClassificationRun, results: dict, probabilities: torch.Tensor) -> None:
+def draw_pictures(run: ClassificationRun, results: dict, probabilities: torch.Tensor, features: torch.Tensor) -> None:
     """Draw what ``--eval`` shows beside its figures: ``roc.png``, ``confusion.png``, ``tsne.png`` and ``attention.png``."""
     images, model, classes = run.val_images, run.model, run.classes
-
-    def head_input(pixels: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        return model.forward_head(model.forward_features(pixels), pre_logits=True)
-
-    features = over_images(head_input, model, images, run.args, run.precision, "features").numpy()
     labels, chances = images.labels.numpy(), probabilities.numpy()
     cases = figures.gallery_cases(labels, chances)
     chosen = sorted({index for indices in cases.values() for index in indices})
@@ -119,7 +121,7 @@ def draw_pictures(run: ClassificationRun, results: dict, probabilities: torch.Te
         drawn = {
             "roc": figures.roc_figure(labels, chances, classes, title),
             "confusion": figures.confusion_figure(results["confusion"], classes, title),
-            "tsne": figures.tsne_figure(features, labels, classes, title),
+            "tsne": figures.tsne_figure(features.numpy(), labels, classes, title),
             "attention": figures.gallery_figure(
                 cases, pixels, dict(zip(chosen, maps, strict=True)), labels, chances, classes, f"{title}, map: {source}"
             ),

@@ -170,13 +170,13 @@ def evaluate_only(args) -> None:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
     run.open()
     run.model.to(run.device)
-    results, probabilities = engine.evaluate(run, localise=True)
+    results, probabilities, features = engine.evaluate(run, localise=True)
     results = {"checkpoint": args.resume, **results}
     if distributed.is_main():
         labels = run.val_images.labels.numpy()
         metrics.write_results(run.folder, results, run.val_images.paths, labels, probabilities.numpy(), run.classes)
     say(metrics.table(results))
-    engine.draw_pictures(run, results, probabilities)
+    engine.draw_pictures(run, results, probabilities, features)
     say(f"written in {run.folder}: metrics.json, predictions.csv; roc.png, confusion.png, tsne.png, attention.png")
     distributed.stop()
 
@@ -219,7 +219,7 @@ def main() -> None:
                 values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
             last = epoch + 1 == args.epochs
             look = last or (epoch + 1) % (args.look_every or args.loc_interval) == 0
-            results, probabilities = engine.evaluate(run, localise=look)
+            results, probabilities, _ = engine.evaluate(run, localise=look)
             if look:
                 draw_sheet(run, epoch, probabilities)
             values |= {f"val_{name}": results[name] for name in engine.LOGGED}
