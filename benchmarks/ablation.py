@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import mean
 from threading import Lock
@@ -151,6 +152,13 @@ def finetuning_figures(options, command: list[str], folder: Path, images: int) -
     }
 
 
+def after(needed: list[Future], stage: Callable, *what) -> None:
+    """Run a stage once others are done; a failure of theirs is its own."""
+    for future in needed:
+        future.result()
+    stage(*what)
+
+
 def development_split(source: Path, work: Path) -> Path:
     """A data set made of the training images alone, every fifth one held out: for choices, so that ``val/`` stays unseen."""
     folder = work / "development"
@@ -213,16 +221,27 @@ class Ablation:
         return finetuning_command(self.options, self.preset, row, seed, folder, start), folder
 
     def run(self) -> None:
-        """Everything that is missing; ``--jobs`` stages side by side."""
+        """Everything that is missing; ``--jobs`` stages side by side, each once those that it goes on from are done."""
         work = {seed: self.missing(seed) for seed in self.options.seeds}
         self.total = sum(len(names) + len(rows) for names, rows in work.values())
         print(f"{self.total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
-        with ThreadPoolExecutor(self.options.jobs) as pool:
+        with ThreadPoolExecutor(self.options.jobs) as pool:  # takes stages in this order, so none waits for a later one
+            stages = []
             for seed, (names, rows) in work.items():
                 first = [name for name in names if by_chance(name)]  # what others go on from
-                for some in (first, [name for name in names if name not in first]):
-                    list(pool.map(lambda name, seed=seed: self.pretrain(name, seed), some))
-                list(pool.map(lambda row, seed=seed: self.finetune(row, seed), rows))
+                begun = {name: pool.submit(self.pretrain, name, seed) for name in first}
+                for name in names:
+                    if name not in first:
+                        begun[name] = pool.submit(after, [begun[each] for each in first], self.pretrain, name, seed)
+                start = {row.name: [begun[row.pretraining]] if row.pretraining else [] for row in rows}
+                stages += [*begun.values(), *(pool.submit(after, start[row.name], self.finetune, row, seed) for row in rows)]
+            try:
+                done, _ = wait(stages, return_when=FIRST_EXCEPTION)
+            finally:  # after a failure or Ctrl-C no other stage begins
+                for stage in stages:
+                    stage.cancel()
+            for stage in done:
+                stage.result()
 
     def pretrain(self, name: str, seed: int) -> None:
         command, folder = self.pretraining(name, seed)
