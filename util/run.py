@@ -191,7 +191,9 @@ class Run:
             self._name(epoch, is_best)
         distributed.barrier()
         self.epoch, self.step, self.averages = epoch + 1, 0, Averages()
-        left = (time.monotonic() - self.started) / (epoch + 1 - self.first_epoch) * (self.args.epochs - epoch - 1)
+        earlier = self.interrupted.get("step", 0) / self.steps_per_epoch  # of the first epoch, done before this start
+        trained = epoch + 1 - self.first_epoch - earlier or 1.0
+        left = (time.monotonic() - self.started) / trained * (self.args.epochs - epoch - 1)
         shown = "  ".join(
             f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
             for name, value in values.items()
