@@ -13,8 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import mean
 from threading import Lock
@@ -152,13 +151,6 @@ def finetuning_figures(options, command: list[str], folder: Path, images: int) -
     }
 
 
-def after(needed: list[Future], stage: Callable, *what) -> None:
-    """Run a stage once others are done; a failure of theirs is its own."""
-    for future in needed:
-        future.result()
-    stage(*what)
-
-
 def development_split(source: Path, work: Path) -> Path:
     """A data set made of the training images alone, every fifth one held out: for choices, so that ``val/`` stays unseen."""
     folder = work / "development"
@@ -225,23 +217,24 @@ class Ablation:
         work = {seed: self.missing(seed) for seed in self.options.seeds}
         self.total = sum(len(names) + len(rows) for names, rows in work.values())
         print(f"{self.total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
-        with ThreadPoolExecutor(self.options.jobs) as pool:  # takes stages in this order, so none waits for a later one
-            stages = []
-            for seed, (names, rows) in work.items():
-                first = [name for name in names if by_chance(name)]  # what others go on from
-                begun = {name: pool.submit(self.pretrain, name, seed) for name in first}
-                for name in names:
-                    if name not in first:
-                        begun[name] = pool.submit(after, [begun[each] for each in first], self.pretrain, name, seed)
-                start = {row.name: [begun[row.pretraining]] if row.pretraining else [] for row in rows}
-                stages += [*begun.values(), *(pool.submit(after, start[row.name], self.finetune, row, seed) for row in rows)]
-            try:
-                done, _ = wait(stages, return_when=FIRST_EXCEPTION)
-            finally:  # after a failure or Ctrl-C no other stage begins
-                for stage in stages:
-                    stage.cancel()
-            for stage in done:
-                stage.result()
+        waiting = {}  # by stage: those that it goes on from
+        for seed, (names, rows) in work.items():
+            first = [(self.pretrain, name, seed) for name in names if by_chance(name)]
+            waiting |= dict.fromkeys(first, ())
+            waiting |= {(self.pretrain, name, seed): first for name in names if not by_chance(name)}
+            waiting |= {(self.finetune, row, seed): [(self.pretrain, row.pretraining, seed)] for row in rows}
+        running = {}  # the stage of each future
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            while waiting or running:
+                for stage, needed in list(waiting.items()):
+                    unfinished = waiting.keys() | running.values()
+                    if len(running) < self.options.jobs and unfinished.isdisjoint(needed):
+                        del waiting[stage]
+                        run, what, seed = stage
+                        running[pool.submit(run, what, seed)] = stage
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    del running[future]
+                    future.result()
 
     def pretrain(self, name: str, seed: int) -> None:
         command, folder = self.pretraining(name, seed)
