@@ -38,7 +38,6 @@ from benchmarks.ablation_tables import tables
 from benchmarks.leak import leaks
 from util.data import open_folders
 from util.errors import InputError, run_script
-from util.place import choose_device, environment
 from util.progress import clock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +101,14 @@ def until_sam(args: argparse.Namespace) -> dict:
     return {name: value for name, value in vars(args).items() if name not in (*OF_SAM, *OF_FILES)}
 
 
+def ran_on(folder: Path) -> str:
+    """Machine, number format and versions of a stage, on which its figures depend."""
+    content = json.loads((folder / "run.json").read_text())
+    about, precision = content["environment"], content["options"]["amp"]
+    machine = f"{about['cores']} x {about['processor']}" if about["device"] == "cpu" else about["device"]
+    return f"{machine}, {precision}, PyTorch {about['torch']}, timm {about['timm']}"
+
+
 def training_minutes(lines: list[dict], images: int) -> float:
     """Time that the training steps of a run took, from the images a second of its epochs; a stop does not count.
 
@@ -122,6 +129,7 @@ def pretraining_figures(options, command: list[str], folder: Path, images: int) 
     one_by_sam = flops.pretraining_step_flops(encoder, mask_ratio=args.mask_ratio, throw_ratio=args.throw_ratio, **shape)
     return {
         "command": shown(command, options),
+        "ran_on": ran_on(folder),
         "minutes": training_minutes(lines, images),
         "petaflops": images * (by_chance * one_by_chance + (args.epochs - by_chance) * one_by_sam) / 1e15,
         "looks": looks,
@@ -141,6 +149,7 @@ def finetuning_figures(options, command: list[str], folder: Path, images: int) -
     )
     return {
         "command": shown(command, options),
+        "ran_on": ran_on(folder),
         "minutes": training_minutes(lines, images),
         "petaflops": images * (unmasked * one + (args.epochs - unmasked) * hidden) / 1e15,
         "top1": last["val_top1"],
@@ -253,7 +262,6 @@ class Ablation:
         with LOCK:
             self.results[kind].setdefault(name, {})[str(seed)] = figures
             self.results["setting"] = {
-                **environment(choose_device(self.options.device)),
                 **{key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")},
                 "images": self.images,
             }

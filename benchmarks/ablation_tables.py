@@ -133,12 +133,13 @@ def defaults_table(results: dict) -> list[str]:
 def tables(results: dict, order: list[str]) -> str:
     """All tables of a results file, rows in the given order."""
     setting = results["setting"]
-    machine = f"{setting['cores']} x {setting['processor']}" if setting["device"] == "cpu" else setting["device"]
+    stages = [run for kind in ("pretraining", "cells") for runs in results[kind].values() for run in runs.values()]
+    machines = "; ".join(dict.fromkeys(run["ran_on"] for run in stages))
     parts = [
         f"# Ablation on {setting['name']}",
-        f"Preset `{setting['preset']}`, {setting['images']} training images; {machine}, PyTorch {setting['torch']}, timm "
-        f"{setting['timm']}; {setting['jobs']} stages side by side. The commands are in `{setting['name']}.json`. Minutes "
-        "and operations are those of the training steps, pre-training and fine-tuning together.",
+        f"Preset `{setting['preset']}`, {setting['images']} training images; {machines}; {setting['jobs']} stages side by "
+        f"side. The commands are in `{setting['name']}.json`. Minutes and operations are those of the training steps, "
+        "pre-training and fine-tuning together.",
     ]
     if results["cells"]:
         parts += ["## Accuracy", "\n".join(accuracy_table(results, order))]

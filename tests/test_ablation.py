@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_an_ablation_goes_on_and_reports(two_rows):
     table = file.with_suffix(".md").read_text()
     difference = 100 * (cell["top1"] - results["cells"]["MAE"]["0"]["top1"])
     assert f"| {name} | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
+    assert cell["ran_on"] == start["ran_on"] and f"PyTorch {version('torch')}" in cell["ran_on"] and cell["ran_on"] in table
     assert "What the positions" in table and "Where the maps look" in table
 
 
