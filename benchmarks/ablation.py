@@ -261,10 +261,8 @@ class Ablation:
         """Add figures to the results file, which is whole at every moment."""
         with LOCK:
             self.results[kind].setdefault(name, {})[str(seed)] = figures
-            self.results["setting"] = {
-                **{key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")},
-                "images": self.images,
-            }
+            setting = {key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")}
+            self.results["setting"] = {**setting, "images": self.images}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text(json.dumps(self.results, indent=1) + "\n")
