@@ -9,7 +9,6 @@ are not run again, and a stopped one goes on where it was: the same command cont
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +27,6 @@ from benchmarks.ablation_rows import (
     PRETRAINING,
     ROWS,
     Row,
-    by_chance,
     finetuning_command,
     pretraining_command,
     shown,
@@ -36,6 +34,7 @@ from benchmarks.ablation_rows import (
 )
 from benchmarks.ablation_tables import tables
 from benchmarks.leak import leaks
+from util import checkpoint
 from util.data import open_folders
 from util.errors import InputError, run_script
 from util.progress import clock
@@ -73,27 +72,35 @@ def run_stage(command: list[str], folder: Path, options) -> None:
         raise InputError(f"{folder.name} ended with status {result.returncode}: {''.join(last)} ({folder / 'output.txt'})")
 
 
-def share_first_half(command: list[str], folder: Path, others: list[tuple[list[str], Path]]) -> None:
-    """Let a pre-training begin where another one of the seed was before SAM, where both do the same until then.
-
-    The result is that of the whole run, on a CPU to the last bit.
+def find_donor(command: list[str], folder: Path, others: list[tuple[list[str], Path]]) -> tuple[Path, Path] | None:
+    """A pre-training of the seed that kept where it was before SAM and did the same until then: its folder, the checkpoint.
 
     Args:
-        command, folder: of the pre-training.
-        others: commands and folders of those that are masked by chance.
+        command, folder: of the pre-training that may begin there.
+        others: commands and folders of the seed's pre-trainings.
     """
-    if (folder / "checkpoint-last.pth").exists():
-        return
     args = main_pretrain.get_args(command[1:])
     for other_command, donor in others:
-        other, kept = main_pretrain.get_args(other_command[1:]), donor / f"checkpoint-{args.sam_epoch - 1}.pth"
-        if donor != folder and until_sam(other) == until_sam(args) and kept.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            lines = (donor / "log.txt").read_text().splitlines(keepends=True)
-            (folder / "log.txt").write_text("".join(lines[: args.sam_epoch]))
-            shutil.copyfile(kept, folder / "checkpoint-last.part")
-            (folder / "checkpoint-last.part").replace(folder / "checkpoint-last.pth")
-            return
+        kept = donor / f"checkpoint-{args.sam_epoch - 1}.pth"
+        if donor != folder and kept.exists() and until_sam(main_pretrain.get_args(other_command[1:])) == until_sam(args):
+            return donor, kept
+    return None
+
+
+def share_first_half(command: list[str], folder: Path, others: list[tuple[list[str], Path]]) -> None:
+    """Let a pre-training begin where another one of the seed was before SAM, if there is one (:func:`find_donor`).
+
+    The result is that of the whole run, on a CPU to the last bit. The other one's maps are left out: it may have made
+    them in another way.
+    """
+    if (folder / "checkpoint-last.pth").exists() or not (found := find_donor(command, folder, others)):
+        return
+    donor, kept = found
+    folder.mkdir(parents=True, exist_ok=True)
+    content = checkpoint.load(kept)
+    lines = (donor / "log.txt").read_text().splitlines(keepends=True)
+    (folder / "log.txt").write_text("".join(lines[: content["epoch"] + 1]))
+    checkpoint.save(folder / "checkpoint-last.pth", **{**content, **dict.fromkeys(("maps", "map_entropy", "map_source"))})
 
 
 def until_sam(args: argparse.Namespace) -> dict:
@@ -195,6 +202,7 @@ class Ablation:
         self.results = json.loads(self.path.read_text()) if self.path.exists() else {"pretraining": {}, "cells": {}}
         self.images = len(open_folders(options.data_path, ("train",))[0])
         self.started, self.done = time.monotonic(), 0
+        self.leading = set()  # pre-trainings, with their seed, that others begin from
 
     def missing(self, seed: int) -> tuple[list[str], list[Row]]:
         """Pre-trainings and rows of a seed that the results do not hold with these very commands."""
@@ -214,7 +222,20 @@ class Ablation:
 
     def pretraining(self, name: str, seed: int) -> tuple[list[str], Path]:
         folder = stage_folder(self.options.work, "pretrain", name, str(seed))
-        return pretraining_command(self.options, self.preset, name, seed, folder), folder
+        return pretraining_command(self.options, self.preset, name, seed, folder, (name, seed) in self.leading), folder
+
+    def pretrainings(self, seed: int) -> list[tuple[list[str], Path]]:
+        return [self.pretraining(name, seed) for name in PRETRAINING]
+
+    def leaders(self, names: list[str], seed: int) -> dict[str, str]:
+        """By pre-training, which of ``names`` does its first half: itself, another, or one that is done already."""
+        first, leaders = {}, {}  # the former by what is done before SAM
+        for name in names:
+            command, folder = self.pretraining(name, seed)
+            donor = find_donor(command, folder, self.pretrainings(seed))
+            before = str(until_sam(main_pretrain.get_args(command[1:])))
+            leaders[name] = name if donor else first.setdefault(before, name)
+        return leaders
 
     def finetuning(self, row: Row, seed: int) -> tuple[list[str], Path]:
         folder = stage_folder(self.options.work, "finetune", row.name, str(seed))
@@ -228,9 +249,10 @@ class Ablation:
         print(f"{self.total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
         waiting = {}  # by stage: those that it goes on from
         for seed, (names, rows) in work.items():
-            first = [(self.pretrain, name, seed) for name in names if by_chance(name)]
-            waiting |= dict.fromkeys(first, ())
-            waiting |= {(self.pretrain, name, seed): first for name in names if not by_chance(name)}
+            for name, leader in self.leaders(names, seed).items():
+                waiting[self.pretrain, name, seed] = [(self.pretrain, leader, seed)] if leader != name else []
+                if leader != name:
+                    self.leading.add((leader, seed))
             waiting |= {(self.finetune, row, seed): [(self.pretrain, row.pretraining, seed)] for row in rows}
         running = {}  # the stage of each future
         with ThreadPoolExecutor(self.options.jobs) as pool:
@@ -247,7 +269,7 @@ class Ablation:
 
     def pretrain(self, name: str, seed: int) -> None:
         command, folder = self.pretraining(name, seed)
-        share_first_half(command, folder, [self.pretraining(other, seed) for other in PRETRAINING if by_chance(other)])
+        share_first_half(command, folder, self.pretrainings(seed))
         run_stage(command, folder, self.options)
         self.record("pretraining", name, seed, pretraining_figures(self.options, command, folder, self.images))
 

@@ -108,19 +108,17 @@ def stage_folder(work: Path, *parts: str) -> Path:
     return work / "-".join(part.replace(", ", "-").replace(" ", "_") for part in parts)
 
 
-def by_chance(name: str) -> bool:
-    """Whether a pre-training is masked by chance to its end: others go on from where it was before SAM."""
-    return "--masking random" in PRETRAINING[name]
+def pretraining_command(options, preset: Preset, name: str, seed: int, folder: Path, leads: bool) -> list[str]:
+    """Half of the epochs by chance, then SAM (the paper's 41 of 300 with its preset); eight looks at the maps in all.
 
-
-def pretraining_command(options, preset: Preset, name: str, seed: int, folder: Path) -> list[str]:
-    """Half of the epochs by chance, then SAM (the paper's 41 of 300 with its preset); eight looks at the maps in all."""
+    One that ``leads`` keeps its checkpoint from before SAM, where others of its seed begin.
+    """
     epochs = options.pretrain_epochs or preset.pretrain_epochs
     sam, interval = (41, 40) if options.preset == "paper" else (epochs // 2, max(1, epochs // 8))
     return [
         *("main_pretrain.py", *PROTOCOL, *shlex.split(preset.pretrain), "--epochs", str(epochs)),
         *("--sam_epoch", str(sam), "--loc_interval", str(interval), *shlex.split(PRETRAINING[name])),
-        *common(options, seed, folder, keep=max(1, sam - 1) if by_chance(name) else 1000),
+        *common(options, seed, folder, keep=max(1, sam - 1) if leads else 1000),
     ]
 
 

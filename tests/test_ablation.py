@@ -39,21 +39,22 @@ def two_rows(tmp_path_factory) -> Path:
     """The folder of an ablation that has run two rows."""
     root = tmp_path_factory.mktemp("ablation")
     write_phantoms(root / "data", train=48, val=12, size=64, seed=0)
-    result = ablation(root, "MSMAE, pre-training only", "supervision alone")
+    result = ablation(root, "MSMAE, pre-training only", "consensus map")
     assert result.returncode == 0 and "4 stages to run" in result.stdout, result.stdout + result.stderr
     return root
 
 
 def test_a_shared_half_changes_nothing(two_rows, tmp_path):
-    """MSMAE begins where supervision alone was before SAM, and ends with the weights of its own whole run."""
-    shared = two_rows / "work" / "pretrain-MSMAE-0"
+    """A pre-training by another map begins where MSMAE's was before SAM, and ends with the weights of its own whole run."""
+    shared = two_rows / "work" / "pretrain-consensus-0"
     assert "2 epochs done" in (shared / "output.txt").read_text()
-    record = json.loads((two_rows / "results" / "data.json").read_text())["pretraining"]["MSMAE"]["0"]
+    record = json.loads((two_rows / "results" / "data.json").read_text())["pretraining"]["consensus"]["0"]
     command = record["command"].replace("runs/", f"{tmp_path}/").replace(" data ", f" {two_rows / 'data'} ").split()[1:]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, os.cpu_count() // 2))}
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env=environment)
-    one, two = (checkpoint.load(folder / "checkpoint-last.pth")["model"] for folder in (shared, tmp_path / shared.name))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    one, two = (checkpoint.load(folder / "checkpoint-last.pth") for folder in (shared, tmp_path / shared.name))
+    assert all(torch.equal(one["model"][name], two["model"][name]) for name in one["model"])
+    assert torch.equal(one["maps"], two["maps"]) and one["map_source"] == "consensus"
     assert [look["epoch"] for look in record["looks"]] == [0, 1, 2, 3]
 
 
