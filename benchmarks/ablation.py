@@ -37,7 +37,7 @@ from benchmarks.leak import leaks
 from util import checkpoint
 from util.data import open_folders
 from util.errors import InputError, run_script
-from util.progress import clock
+from util.progress import time_left
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = Lock()  # of the results, where stages run side by side
@@ -291,8 +291,7 @@ class Ablation:
             temporary.replace(self.path)
             self.path.with_suffix(".md").write_text(tables(self.results, [row.name for row in ROWS]))
             self.done += 1
-            spent = time.monotonic() - self.started
-            left = clock(spent / self.done * (self.total - self.done))
+            left = time_left(time.monotonic() - self.started, self.done, self.total)
             told = f"top-1 {100 * figures['top1']:.2f} %" if "top1" in figures else "pre-trained"
             print(
                 f"{self.done}/{self.total} {name}, seed {seed}: {told}, {figures['minutes']:.1f} min ({left} left)",

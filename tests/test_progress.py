@@ -7,10 +7,12 @@ import struct
 import subprocess
 import sys
 import termios
+from types import SimpleNamespace
 
 from conftest import ROOT, TINY_PRETRAIN
 
 from util import progress
+from util.run import Run
 
 
 def test_bar_on_a_terminal(phantoms, tmp_path):
@@ -44,3 +46,22 @@ def test_lines_elsewhere(capsys, monkeypatch):
 
 def test_clock():
     assert progress.clock(3725.4) == "1:02:05" and progress.clock(59.6) == "0:01:00"
+    assert progress.time_left(10, 4, 16) == "0:00:30" and progress.time_left(10, 0, 16) == "?"
+
+
+def test_time_left_counts_only_what_this_start_trained(capsys, monkeypatch):
+    """Resumed in the middle of epoch 2, half an epoch took 60 s when it ends; three of the six are left, 120 s each."""
+    monkeypatch.setattr("util.run.time.monotonic", lambda: 1060.0)
+    run = SimpleNamespace(
+        args=SimpleNamespace(epochs=6),
+        interrupted={"step": 5},
+        steps_per_epoch=10,
+        first_epoch=2,
+        started=1000.0,
+        saved=1000.0,
+        saving=60.0,
+        log=SimpleNamespace(epoch=lambda *_: None),
+        _keeps=lambda _: False,
+    )
+    Run.end_epoch(run, 2, {"loss": 1.0})
+    assert capsys.readouterr().out == "epoch 2 of 6: loss 1  (0:06:00 left)\n"

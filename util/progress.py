@@ -35,9 +35,14 @@ def track(items: Iterable, title: str, total: int | None = None, scale: int = 1)
         yield item
         now = time.monotonic()
         if now - last > SECONDS_BETWEEN_LINES:
-            last, rate = now, done * scale / (now - start)
-            left = clock((total - done * scale) / rate)
-            print(f"{title}: {done * scale}/{total}, {rate:.1f} images/s, {left} left", flush=True)
+            last, spent, images = now, now - start, done * scale
+            left = time_left(spent, images, total)
+            print(f"{title}: {images}/{total}, {images / spent:.1f} images/s, {left} left", flush=True)
+
+
+def time_left(spent: float, done: float, total: float) -> str:
+    """What the rest of ``total`` will take at the pace so far, ``done`` in ``spent`` seconds; a question mark before any."""
+    return clock(spent / done * (total - done)) if done else "?"
 
 
 def clock(seconds: float) -> str:

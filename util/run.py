@@ -14,7 +14,7 @@ from util.errors import DiskError, InputError
 from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Stepper
 from util.place import check_space, clear, describe, make_writable, output_folder, start
-from util.progress import clock
+from util.progress import time_left
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 # Options that may differ in a resumed run without a word
@@ -192,14 +192,14 @@ class Run:
         distributed.barrier()
         self.epoch, self.step, self.averages = epoch + 1, 0, Averages()
         earlier = self.interrupted.get("step", 0) / self.steps_per_epoch  # of the first epoch, done before this start
-        trained = epoch + 1 - self.first_epoch - earlier or 1.0
-        left = (time.monotonic() - self.started) / trained * (self.args.epochs - epoch - 1)
+        start = self.first_epoch + earlier
+        left = time_left(time.monotonic() - self.started, epoch + 1 - start, self.args.epochs - start)
         shown = "  ".join(
             f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
             for name, value in values.items()
             if not isinstance(value, dict)
         )
-        say(f"epoch {epoch} of {self.args.epochs}: {shown}  ({clock(left)} left)")
+        say(f"epoch {epoch} of {self.args.epochs}: {shown}  ({left} left)")
 
     def close(self) -> None:
         self.log.close()
