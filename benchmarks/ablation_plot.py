@@ -21,10 +21,11 @@ SOURCES = {
 }
 TITLES = {"supervised": "supervision alone", "split": "split batch, consensus"}  # of pre-trainings whose key is short
 FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
+COLUMNS = 5  # of pre-trainings beside each other, as many as can be read on a page
 
 
 def maps_figure(results: dict) -> Figure | None:
-    """A column for each pre-training, gain above pointing, a line for each map source: the mean over seeds."""
+    """A pair of panels for each pre-training, gain above pointing, a line for each map source: the mean over seeds."""
     runs = {
         name: list(seeds.values())
         for name, seeds in results["pretraining"].items()
@@ -32,15 +33,19 @@ def maps_figure(results: dict) -> Figure | None:
     }
     if not runs:
         return None
-    figure = Figure(figsize=(2.3 * len(runs) + 1, 5), dpi=150, layout="constrained")
-    axes = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False)
-    for column, (name, seeds) in enumerate(runs.items()):
+    columns, bands = min(COLUMNS, len(runs)), -(-len(runs) // COLUMNS)
+    figure = Figure(figsize=(2.3 * columns + 1, 4.4 * bands + 0.6), dpi=150, layout="constrained")
+    axes = figure.subplots(2 * bands, columns, sharex=True, squeeze=False)
+    for number, (name, seeds) in enumerate(runs.items()):
+        band, column = divmod(number, columns)
         epochs = [look["epoch"] + 1 for look in seeds[0]["looks"]]
         words = seeds[0]["command"].split()
         began = int(words[words.index("--sam_epoch") + 1])
         sam = any(look["map_source"] for look in seeds[0]["looks"])
         for row, (figure_name, label) in enumerate(FIGURES.items()):
-            axis = axes[row][column]
+            axis = axes[2 * band + row][column]
+            if axis is not axes[row][0]:
+                axis.sharey(axes[row][0])
             for source, (color, title) in SOURCES.items():
                 values = [
                     mean(run["looks"][n]["localisation"]["sources"][source][figure_name] for run in seeds)
@@ -55,11 +60,16 @@ def maps_figure(results: dict) -> Figure | None:
                 drawn_by = [mean(run["looks"][n][f"map_{figure_name}"] for run in seeds) for n in running]
                 axis.plot([epochs[n] for n in running], drawn_by, "k--", label="as SAM draws by it", linewidth=1)
             axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelleft=not column)
             if not column:
                 axis.set_ylabel(label)
-        axes[0][column].set_title(TITLES.get(name, name), fontsize=10)
-        axes[1][column].set_xlabel("epochs of pre-training")
-    lines = {label: line for axis in axes[0] for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+        axes[2 * band][column].set_title(TITLES.get(name, name), fontsize=10)
+        axes[2 * band + 1][column].set_xlabel("epochs of pre-training")
+        axes[2 * band + 1][column].tick_params(labelbottom=True)
+    for axis in axes.flat[2 * columns * (bands - 1) :]:
+        if not axis.has_data():
+            axis.set_axis_off()
+    lines = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     figure.suptitle(f"{heading(results)}; grey: SAM is running, dotted: chance", fontsize=9)
     return figure

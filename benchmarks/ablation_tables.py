@@ -17,6 +17,16 @@ COMPARED = (  # pre-trainings by their last look, rows by top-1: title, first, s
     ("fine-tuning: top-1 (%)", "MSMAE, pre-training only", "MSMAE", "top1", 100),
     ("fine-tuning: top-1 (%)", "MSMAE, pre-training only", "MSMAE, longer, then all", "top1", 100),
     ("fine-tuning: top-1 (%)", "split batch, random longer, then all", "MAE, random longer, then all", "top1", 100),
+    ("class loss everywhere: top-1 (%)", "consensus map", "split batch", "top1", 100),
+    ("map by the rule: top-1 (%)", "split batch, map by the rule", "split batch", "top1", 100),
+    ("softened map: top-1 (%)", "split batch, softened", "split batch", "top1", 100),
+    ("registers: top-1 (%)", "split batch, registers", "split batch", "top1", 100),
+    ("registers: gain of the map as SAM draws by it", "split, registers", "split", "map_gain", 1),
+    ("registers: its pointing (%)", "split, registers", "split", "map_pointing", 100),
+    ("class weight 0.3: top-1 (%)", "split batch, class weight 0.3", "split batch", "top1", 100),
+    ("class weight 0.3: gain of the map as SAM draws by it", "split, class weight 0.3", "split", "map_gain", 1),
+    ("class weight 0.3: its pointing (%)", "split, class weight 0.3", "split", "map_pointing", 100),
+    ("class token: top-1 (%)", "split batch, class token", "split batch", "top1", 100),
 )
 
 
@@ -116,8 +126,8 @@ def leak_table(results: dict) -> list[str]:
     return lines
 
 
-def defaults_table(results: dict) -> list[str]:
-    """What the defaults are against the paper's choices, one choice at a time: paired differences over seeds."""
+def comparison_table(results: dict) -> list[str]:
+    """The defaults against the paper's choices, and one change at a time against the defaults: paired over seeds."""
     ends = {name: {seed: run["looks"][-1] for seed, run in runs.items()} for name, runs in results["pretraining"].items()}
     lines = ["| what | first | second | seeds | first - second, 95 % interval |", "|---|---|---|---|---|"]
     for title, first, second, key, scale in COMPARED:
@@ -145,7 +155,7 @@ def tables(results: dict, order: list[str]) -> str:
         parts += ["## Accuracy", "\n".join(accuracy_table(results, order))]
     if lines := localisation_table(results):
         parts += ["## Where the maps look at the end of pre-training", "\n".join(lines)]
-    if lines := defaults_table(results):
-        parts += ["## What the defaults rest on, and the best rows", "\n".join(lines)]
+    if lines := comparison_table(results):
+        parts += ["## One choice at a time: what the defaults rest on, what changes them, the best rows", "\n".join(lines)]
     parts += ["## What the positions of the visible patches tell of the class (%)", "\n".join(leak_table(results))]
     return "\n\n".join(parts) + "\n"

@@ -13,6 +13,7 @@ from conftest import ROOT
 from scipy.stats import ttest_rel
 
 from benchmarks.ablation import thinned, training_minutes
+from benchmarks.ablation_plot import maps_figure, rows_figure
 from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
 from benchmarks.ablation_tables import interval, tables
 from benchmarks.leak import probe_accuracy
@@ -121,6 +122,18 @@ def test_committed_tables_are_those_of_the_committed_figures(path):
     made = tables(json.loads(path.read_text()), [row.name for row in ROWS])
     assert made == path.with_suffix(".md").read_text()
     assert path.stem != "busi" or "| 5 | +5.64 (+1.61 to +9.68) |" in made
+
+
+def test_pictures_show_every_pretraining_and_row():
+    results = json.loads((ROOT / "benchmarks" / "results" / "busi.json").read_text())
+    panels = [axis for axis in maps_figure(results).axes if axis.has_data()]
+    assert len(panels) == 2 * len(results["pretraining"])
+    gain = next(axis for axis in panels if axis.get_title() == "split batch, consensus")
+    line = next(line for line in gain.lines if line.get_label() == "consensus of all blocks")
+    ends = [run["looks"][-1]["localisation"]["sources"]["consensus"] for run in results["pretraining"]["split"].values()]
+    assert line.get_ydata()[-1] == pytest.approx(sum(end["gain"] for end in ends) / len(ends))
+    names = [label.get_text() for label in rows_figure(results).axes[0].get_yticklabels()]
+    assert names == [row.name for row in ROWS if row.name in results["cells"]]
 
 
 def test_the_probe_sees_a_leak_and_only_a_leak():
