@@ -100,7 +100,8 @@ def share_first_half(command: list[str], folder: Path, others: list[tuple[list[s
     content = checkpoint.load(kept)
     lines = (donor / "log.txt").read_text().splitlines(keepends=True)
     (folder / "log.txt").write_text("".join(lines[: content["epoch"] + 1]))
-    checkpoint.save(folder / "checkpoint-last.pth", **{**content, **dict.fromkeys(("maps", "map_entropy", "map_source"))})
+    content |= dict.fromkeys(("maps", "map_entropy", "map_source"))
+    checkpoint.save(folder / "checkpoint-last.pth", **content)
 
 
 def until_sam(args: argparse.Namespace) -> dict:
@@ -225,6 +226,7 @@ class Ablation:
         return pretraining_command(self.options, self.preset, name, seed, folder, (name, seed) in self.leading), folder
 
     def pretrainings(self, seed: int) -> list[tuple[list[str], Path]]:
+        """Commands and folders of all that there are, run or not."""
         return [self.pretraining(name, seed) for name in PRETRAINING]
 
     def leaders(self, names: list[str], seed: int) -> dict[str, str]:
