@@ -43,7 +43,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = Lock()  # of the results, where stages run side by side
 OF_SAM = ("masking", "mask_ratio", "throw_ratio", "map", "map_temperature", "map_uniform", "random_share")
 OF_FILES = ("output_dir", "save_every")
-LOOK = ("epoch", "val_top1", "map_source", "map_gain", "map_pointing", "map_average_precision", "localisation")
+LOOK = ("epoch", "val_top1", "map_source", "localisation")
+LOOK_OF_SAM = ("map_gain", "map_pointing", "map_average_precision")  # of the map that it draws by
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -126,10 +127,17 @@ def training_minutes(lines: list[dict], images: int) -> float:
     return round(mean(seconds) * len(lines) / 60, 2)
 
 
+def look_of(line: dict) -> dict:
+    """A look at the maps from a line of the log; before SAM, what it would draw by is left out: nothing was drawn by it."""
+    return {name: line.get(name) for name in LOOK} | {
+        name: line.get(name) if line.get("map_source") else None for name in LOOK_OF_SAM
+    }
+
+
 def pretraining_figures(options, command: list[str], folder: Path, images: int) -> dict:
     """What the tables tell of a pre-training: accuracy of its head, where its maps look, what masking by them leaks."""
     lines = log_of(folder)
-    looks = [{name: line.get(name) for name in LOOK} for line in lines if "val_top1" in line]
+    looks = [look_of(line) for line in lines if "val_top1" in line]
     args = main_pretrain.get_args(command[1:])
     by_chance = args.epochs if args.masking == "random" else min(args.sam_epoch, args.epochs)
     encoder, shape = args.model.removeprefix("msmae_"), {"input_size": args.input_size, "patch_size": args.patch_size}

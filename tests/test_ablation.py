@@ -72,7 +72,9 @@ def test_an_ablation_goes_on_and_reports(two_rows):
     cell, start = results["cells"][name]["0"], results["pretraining"]["MSMAE"]["0"]
     log = (two_rows / "work" / "finetune-MSMAE-pre-training_only-0" / "log.txt").read_text().splitlines()
     assert cell["top1"] == json.loads(log[-1])["val_top1"] and cell["petaflops"] > 0 and cell["minutes"] >= 0
-    assert start["looks"][-1]["map_source"] and start["looks"][0]["localisation"]["images"] == 9
+    first, last = start["looks"][0], start["looks"][-1]
+    assert last["map_source"] and last["map_gain"] is not None and first["localisation"]["images"] == 9
+    assert first["map_source"] is None and first["map_gain"] is None, "before SAM it draws by nothing"
     assert 0 <= start["leak"]["label"] <= 1 and "as SAM draws" in start["leak"]
     assert str(two_rows) not in json.dumps(results) and "--masking none" in cell["command"]
     table = file.with_suffix(".md").read_text()
