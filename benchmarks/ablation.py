@@ -129,9 +129,8 @@ def training_minutes(lines: list[dict], images: int) -> float:
 
 def look_of(line: dict) -> dict:
     """A look at the maps from a line of the log; before SAM, what it would draw by is left out: nothing was drawn by it."""
-    return {name: line.get(name) for name in LOOK} | {
-        name: line.get(name) if line.get("map_source") else None for name in LOOK_OF_SAM
-    }
+    drawn = line if line.get("map_source") else {}
+    return {name: line.get(name) for name in LOOK} | {name: drawn.get(name) for name in LOOK_OF_SAM}
 
 
 def pretraining_figures(options, command: list[str], folder: Path, images: int) -> dict:
