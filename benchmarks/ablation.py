@@ -3,25 +3,22 @@
     python -m benchmarks.ablation --data_path DIR --preset cpu --seeds 0 1 2
 
 A row is a pre-training, which rows share, and a fine-tuning; a cell is a row with a seed. Cells that the results file holds
-are not run again, and a stopped one goes on where it was: the same command continues.
+are not run again, and a stopped one goes on where it was: the same command continues. A results file and a work folder are
+of one setting: another preset or number of epochs wants another ``--results`` (or ``--name``) and ``--work``.
 """
 
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
-from statistics import mean
 from threading import Lock
 
 import torch
 
-import main_finetune
-import main_pretrain
-from benchmarks import flops
 from benchmarks.ablation_rows import (
     PRESETS,
     PRETRAINING,
@@ -32,147 +29,22 @@ from benchmarks.ablation_rows import (
     shown,
     stage_folder,
 )
+from benchmarks.ablation_stages import (
+    ROOT,
+    find_donor,
+    finetuning_figures,
+    made_by,
+    pretraining_figures,
+    run_stage,
+    share_first_half,
+    until_sam,
+)
 from benchmarks.ablation_tables import tables
-from benchmarks.leak import leaks
-from util import checkpoint
 from util.data import open_folders
 from util.errors import InputError, run_script
 from util.progress import time_left
 
-ROOT = Path(__file__).resolve().parent.parent
 LOCK = Lock()  # of the results, where stages run side by side
-OF_SAM = ("masking", "mask_ratio", "throw_ratio", "map", "map_temperature", "map_uniform", "random_share")
-OF_FILES = ("output_dir", "save_every")
-LOOK = ("epoch", "val_top1", "map_source", "localisation")
-LOOK_OF_SAM = ("map_gain", "map_pointing", "map_average_precision")  # of the map that it draws by
-
-
-def log_of(folder: Path) -> list[dict]:
-    path = folder / "log.txt"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def finished(command: list[str], folder: Path) -> bool:
-    epochs = int(command[command.index("--epochs") + 1])
-    lines = log_of(folder)
-    return (folder / "checkpoint-last.pth").exists() and bool(lines) and lines[-1]["epoch"] + 1 == epochs
-
-
-def run_stage(command: list[str], folder: Path, options) -> None:
-    """Run an entry script to its end, or go on with it; what it prints is in ``output.txt`` of its folder."""
-    if finished(command, folder):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, os.cpu_count() // options.jobs))}
-    with open(folder / "output.txt", "a") as output:
-        result = subprocess.run(
-            [sys.executable, *command, "--resume", "auto"], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
-    if result.returncode:
-        last = (folder / "output.txt").read_text().strip().splitlines()[-1:]
-        raise InputError(f"{folder.name} ended with status {result.returncode}: {''.join(last)} ({folder / 'output.txt'})")
-
-
-def find_donor(command: list[str], folder: Path, others: list[tuple[list[str], Path]]) -> tuple[Path, Path] | None:
-    """A pre-training of the seed that kept where it was before SAM and did the same until then: its folder, the checkpoint.
-
-    Args:
-        command, folder: of the pre-training that may begin there.
-        others: commands and folders of the seed's pre-trainings.
-    """
-    args = main_pretrain.get_args(command[1:])
-    for other_command, donor in others:
-        kept = donor / f"checkpoint-{args.sam_epoch - 1}.pth"
-        if donor != folder and kept.exists() and until_sam(main_pretrain.get_args(other_command[1:])) == until_sam(args):
-            return donor, kept
-    return None
-
-
-def share_first_half(command: list[str], folder: Path, others: list[tuple[list[str], Path]]) -> None:
-    """Let a pre-training begin where another one of the seed was before SAM, if there is one (:func:`find_donor`).
-
-    The result is that of the whole run, on a CPU to the last bit. The other one's maps are left out: it may have made
-    them in another way.
-    """
-    if (folder / "checkpoint-last.pth").exists() or not (found := find_donor(command, folder, others)):
-        return
-    donor, kept = found
-    folder.mkdir(parents=True, exist_ok=True)
-    content = checkpoint.load(kept)
-    lines = (donor / "log.txt").read_text().splitlines(keepends=True)
-    (folder / "log.txt").write_text("".join(lines[: content["epoch"] + 1]))
-    content |= dict.fromkeys(("maps", "map_entropy", "map_source"))
-    checkpoint.save(folder / "checkpoint-last.pth", **content)
-
-
-def until_sam(args: argparse.Namespace) -> dict:
-    """The options of a pre-training that have an effect before SAM starts."""
-    return {name: value for name, value in vars(args).items() if name not in (*OF_SAM, *OF_FILES)}
-
-
-def ran_on(folder: Path) -> str:
-    """Machine, number format and versions of a stage, on which its figures depend."""
-    content = json.loads((folder / "run.json").read_text())
-    about, precision = content["environment"], content["options"]["amp"]
-    machine = f"{about['cores']} x {about['processor']}" if about["device"] == "cpu" else about["device"]
-    return f"{machine}, {precision}, PyTorch {about['torch']}, timm {about['timm']}"
-
-
-def training_minutes(lines: list[dict], images: int) -> float:
-    """Time that the training steps of a run took, from the images a second of its epochs; a stop does not count.
-
-    An epoch that was stopped after its last step has no rate of its own and counts as the others' mean.
-    """
-    seconds = [images / line["images_per_second"] for line in lines if line["images_per_second"]]
-    return round(mean(seconds) * len(lines) / 60, 2)
-
-
-def look_of(line: dict) -> dict:
-    """A look at the maps from a line of the log; before SAM, what it would draw by is left out: nothing was drawn by it."""
-    drawn = line if line.get("map_source") else {}
-    return {name: line.get(name) for name in LOOK} | {name: drawn.get(name) for name in LOOK_OF_SAM}
-
-
-def pretraining_figures(options, command: list[str], folder: Path, images: int) -> dict:
-    """What the tables tell of a pre-training: accuracy of its head, where its maps look, what masking by them leaks."""
-    lines = log_of(folder)
-    looks = [look_of(line) for line in lines if "val_top1" in line]
-    args = main_pretrain.get_args(command[1:])
-    by_chance = args.epochs if args.masking == "random" else min(args.sam_epoch, args.epochs)
-    encoder, shape = args.model.removeprefix("msmae_"), {"input_size": args.input_size, "patch_size": args.patch_size}
-    one_by_chance = flops.pretraining_step_flops(encoder, mask_ratio=args.random_mask_ratio, throw_ratio=0.0, **shape)
-    one_by_sam = flops.pretraining_step_flops(encoder, mask_ratio=args.mask_ratio, throw_ratio=args.throw_ratio, **shape)
-    return {
-        "command": shown(command, options),
-        "ran_on": ran_on(folder),
-        "minutes": training_minutes(lines, images),
-        "petaflops": images * (by_chance * one_by_chance + (args.epochs - by_chance) * one_by_sam) / 1e15,
-        "looks": looks,
-        "leak": leaks(folder / "checkpoint-last.pth", options.data_path, options.device),
-    }
-
-
-def finetuning_figures(options, command: list[str], folder: Path, images: int) -> dict:
-    lines = log_of(folder)
-    last, best = lines[-1], max(lines, key=lambda line: line["val_top1"])
-    args = main_finetune.get_args(command[1:])
-    unmasked = args.epochs if args.masking == "none" else args.unmasked_epochs
-    shape = {"input_size": args.input_size or 224, "patch_size": args.patch_size}
-    one, hidden = (
-        flops.finetuning_step_flops(args.model, mask_ratio=mask, throw_ratio=throw, **shape)
-        for mask, throw in ((0.0, 0.0), (args.mask_ratio, args.throw_ratio))
-    )
-    return {
-        "command": shown(command, options),
-        "ran_on": ran_on(folder),
-        "minutes": training_minutes(lines, images),
-        "petaflops": images * (unmasked * one + (args.epochs - unmasked) * hidden) / 1e15,
-        "top1": last["val_top1"],
-        "macro_auc": last["val_macro_auc"],
-        "best_top1": best["val_top1"],
-        "best_epoch": best["epoch"],
-        "localisation": last.get("localisation"),
-    }
 
 
 def development_split(source: Path, work: Path) -> Path:
@@ -213,28 +85,48 @@ class Ablation:
         self.leading = set()  # pre-trainings, with their seed, that others begin from
 
     def missing(self, seed: int) -> tuple[list[str], list[Row]]:
-        """Pre-trainings and rows of a seed that the results do not hold with these very commands."""
-        rows = [row for row in self.rows if not self.holds("cells", row.name, seed, self.finetuning(row, seed)[0])]
+        """Pre-trainings and rows of a seed that the results do not hold."""
+        rows = [row for row in self.rows if not self.holds("cells", row.name, seed)]
         needed = list(dict.fromkeys(row.pretraining for row in rows if row.pretraining))
         recorded = dict.fromkeys(row.pretraining for row in self.rows if row.pretraining)
-        needed += [
-            name
-            for name in recorded
-            if name not in needed and not self.holds("pretraining", name, seed, self.pretraining(name, seed)[0])
-        ]
+        needed += [name for name in recorded if name not in needed and not self.holds("pretraining", name, seed)]
         return needed, rows
 
-    def holds(self, kind: str, name: str, seed: int, command: list[str]) -> bool:
-        found = self.results[kind].get(name, {}).get(str(seed))
-        return found is not None and found["command"] == shown(command, self.options)
+    def holds(self, kind: str, name: str, seed: int) -> bool:
+        return str(seed) in self.results[kind].get(name, {})
+
+    def recorded_commands(self) -> Iterator[tuple[str, str]]:
+        """Of every stage in the results file: the command that it holds, and the one that it would have now."""
+        stages = {("pretraining", name): partial(self.pretraining, name) for name in PRETRAINING}
+        stages |= {("cells", row.name): partial(self.finetuning, row) for row in ROWS}
+        for (kind, name), stage in stages.items():
+            for seed, figures in self.results[kind].get(name, {}).items():
+                yield figures["command"], shown(stage(int(seed))[0], self.options)
+
+    def check(self, work: dict[int, tuple[list[str], list[Row]]]) -> None:
+        """Raise :class:`InputError` where the results, or folders of stages to run, were made with other options."""
+        for then, now in self.recorded_commands():
+            if then != now:
+                raise InputError(
+                    f"{self.path} has figures of other options, which would stand in one table with these; give another "
+                    f"--results or --name (there: {then}; now: {now})"
+                )
+        for seed, (names, rows) in work.items():
+            for command, folder in [
+                *(self.pretraining(name, seed) for name in names),
+                *(self.finetuning(row, seed) for row in rows),
+            ]:
+                if not made_by(command, folder, self.options):
+                    raise InputError(f"{folder} holds a run of other options: give another --work, or remove it")
 
     def pretraining(self, name: str, seed: int) -> tuple[list[str], Path]:
         folder = stage_folder(self.options.work, "pretrain", name, str(seed))
         return pretraining_command(self.options, self.preset, name, seed, folder, (name, seed) in self.leading), folder
 
     def pretrainings(self, seed: int) -> list[tuple[list[str], Path]]:
-        """Commands and folders of all that there are, run or not."""
-        return [self.pretraining(name, seed) for name in PRETRAINING]
+        """Commands and folders of all that there are, run or not, but for those whose folder is of other options."""
+        stages = [self.pretraining(name, seed) for name in PRETRAINING]
+        return [(command, folder) for command, folder in stages if made_by(command, folder, self.options)]
 
     def leaders(self, names: list[str], seed: int) -> dict[str, str]:
         """By pre-training, which of ``names`` does its first half: itself, another, or one that is done already."""
@@ -242,7 +134,7 @@ class Ablation:
         for name in names:
             command, folder = self.pretraining(name, seed)
             donor = find_donor(command, folder, self.pretrainings(seed))
-            before = str(until_sam(main_pretrain.get_args(command[1:])))
+            before = str(until_sam(command))
             leaders[name] = name if donor else first.setdefault(before, name)
         return leaders
 
@@ -254,6 +146,7 @@ class Ablation:
     def run(self) -> None:
         """Everything that is missing; ``--jobs`` stages side by side, each once those that it goes on from are done."""
         work = {seed: self.missing(seed) for seed in self.options.seeds}
+        self.check(work)
         self.total = sum(len(names) + len(rows) for names, rows in work.values())
         print(f"{self.total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
         waiting = {}  # by stage: those that it goes on from

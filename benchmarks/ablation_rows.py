@@ -18,6 +18,7 @@ PRETRAINING = {
     "split, softened": "--map consensus --map_uniform 0.2 --random_share 0.5",
     "split, registers": f"{CONSENSUS} --random_share 0.5 --registers 4",
     "split, class weight 0.3": f"{CONSENSUS} --random_share 0.5 --class_weight 0.3",
+    "split, SAM sooner": f"{CONSENSUS} --random_share 0.5 --sam_epoch {{sooner}}",
 }
 FINETUNING = {
     "all": "--masking none",
@@ -59,6 +60,7 @@ ROWS = (
     Row("split batch, softened", "split, softened", "all"),
     Row("split batch, registers", "split, registers", "all"),
     Row("split batch, class weight 0.3", "split, class weight 0.3", "all"),
+    Row("split batch, SAM sooner", "split, SAM sooner", "all"),
     Row("split batch, class token", "split", "class token"),
     Row("split batch, SAM", "split", "consensus"),
     Row("split batch, high end visible", "split", "consensus, high"),
@@ -111,13 +113,15 @@ def stage_folder(work: Path, *parts: str) -> Path:
 def pretraining_command(options, preset: Preset, name: str, seed: int, folder: Path, leads: bool) -> list[str]:
     """Half of the epochs by chance, then SAM (the paper's 41 of 300 with its preset); eight looks at the maps in all.
 
-    One that ``leads`` keeps its checkpoint from before SAM, where others of its seed begin.
+    "Sooner" is after half as many. One that ``leads`` keeps its checkpoint from before SAM, where others of its seed begin.
     """
     epochs = options.pretrain_epochs or preset.pretrain_epochs
     sam, interval = (41, 40) if options.preset == "paper" else (epochs // 2, max(1, epochs // 8))
+    own = shlex.split(PRETRAINING[name].format(sooner=sam // 2))
     return [
         *("main_pretrain.py", *PROTOCOL, *shlex.split(preset.pretrain), "--epochs", str(epochs)),
-        *("--sam_epoch", str(sam), "--loc_interval", str(interval), *shlex.split(PRETRAINING[name])),
+        *(() if "--sam_epoch" in own else ("--sam_epoch", str(sam))),
+        *("--loc_interval", str(interval), *own),
         *common(options, seed, folder, keep=max(1, sam - 1) if leads else 1000),
     ]
 
@@ -151,6 +155,7 @@ def shown(command: list[str], options) -> str:
     hidden = {options.data_path: options.name, options.lesion_masks: f"{options.name}_masks"}
     words = [hidden.get(word, word).replace(str(options.work), "runs") for word in command]
     for name in ("--num_workers", "--save_every"):
-        at = words.index(name)
-        del words[at : at + 2]
+        if name in words:
+            at = words.index(name)
+            del words[at : at + 2]
     return shlex.join(["python", *words])

@@ -25,12 +25,18 @@ COMPARED = (  # pre-trainings by their last look, rows by top-1: title, first, s
     ("map by the rule: gain of the map as SAM draws by it", "split, auto", "split", "map_gain", 1),
     ("map by the rule: its pointing (%)", "split, auto", "split", "map_pointing", 100),
     ("softened map: top-1 (%)", "split batch, softened", "split batch", "top1", 100),
+    ("softened map: top-1 of its head (%)", "split, softened", "split", "val_top1", 100),
+    ("softened map: its pointing (%)", "split, softened", "split", "map_pointing", 100),
     ("registers: top-1 (%)", "split batch, registers", "split batch", "top1", 100),
     ("registers: gain of the map as SAM draws by it", "split, registers", "split", "map_gain", 1),
     ("registers: its pointing (%)", "split, registers", "split", "map_pointing", 100),
     ("class weight 0.3: top-1 (%)", "split batch, class weight 0.3", "split batch", "top1", 100),
     ("class weight 0.3: gain of the map as SAM draws by it", "split, class weight 0.3", "split", "map_gain", 1),
     ("class weight 0.3: its pointing (%)", "split, class weight 0.3", "split", "map_pointing", 100),
+    ("SAM sooner: top-1 (%)", "split batch, SAM sooner", "split batch", "top1", 100),
+    ("SAM sooner: top-1 of its head (%)", "split, SAM sooner", "split", "val_top1", 100),
+    ("SAM sooner: gain of the map as SAM draws by it", "split, SAM sooner", "split", "map_gain", 1),
+    ("SAM sooner: its pointing (%)", "split, SAM sooner", "split", "map_pointing", 100),
     ("class token: top-1 (%)", "split batch, class token", "split batch", "top1", 100),
 )
 

@@ -12,9 +12,10 @@ import torch
 from conftest import ROOT
 from scipy.stats import ttest_rel
 
-from benchmarks.ablation import thinned, training_minutes
+from benchmarks.ablation import thinned
 from benchmarks.ablation_plot import maps_figure, rows_figure
 from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
+from benchmarks.ablation_stages import training_minutes
 from benchmarks.ablation_tables import interval, tables
 from benchmarks.leak import probe_accuracy
 from util import checkpoint
@@ -27,11 +28,11 @@ def test_rows_are_made_of_what_there_is():
     assert {row.finetuning for row in ROWS} == set(FINETUNING)
 
 
-def ablation(root: Path, *rows: str) -> subprocess.CompletedProcess:
+def ablation(root: Path, *rows: str, pretrain_epochs: int = 4, results: str = "results") -> subprocess.CompletedProcess:
     """Run the ablation on 48 phantoms: four epochs of pre-training, one of fine-tuning, one seed."""
     command = [sys.executable, "-m", "benchmarks.ablation", "--data_path", str(root / "data"), "--preset", "quick"]
-    command += ["--pretrain_epochs", "4", "--finetune_epochs", "1", "--jobs", "2", "--work", str(root / "work")]
-    command += ["--results", str(root / "results"), "--seeds", "0", "--rows", *rows]
+    command += ["--pretrain_epochs", str(pretrain_epochs), "--finetune_epochs", "1", "--jobs", "2"]
+    command += ["--work", str(root / "work"), "--results", str(root / results), "--seeds", "0", "--rows", *rows]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -82,6 +83,16 @@ def test_an_ablation_goes_on_and_reports(two_rows):
     assert f"| {name} | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
     assert cell["ran_on"] == start["ran_on"] and f"PyTorch {version('torch')}" in cell["ran_on"] and cell["ran_on"] in table
     assert "What the positions" in table and "Where the maps look" in table
+
+
+def test_other_options_never_meet_in_one_table_or_folder(two_rows):
+    file = two_rows / "results" / "data.json"
+    before = file.read_bytes()
+    mixed = ablation(two_rows, "MSMAE", pretrain_epochs=6)
+    assert mixed.returncode == 2 and f"{file} has figures of other options" in mixed.stderr, mixed.stderr
+    resumed = ablation(two_rows, "MSMAE", pretrain_epochs=6, results="others")
+    assert resumed.returncode == 2 and "pretrain-MSMAE-0 holds a run of other options" in resumed.stderr, resumed.stderr
+    assert file.read_bytes() == before and not (two_rows / "others").exists()
 
 
 def test_a_stage_that_fails_is_named(tmp_path):
