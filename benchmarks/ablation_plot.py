@@ -19,7 +19,11 @@ SOURCES = {
     "relevance": ("#0072B2", "relevance of the prediction"),
     "label": ("#999999", "relevance of the label"),
 }
-TITLES = {"supervised": "supervision alone", "split": "split batch, consensus"}  # of pre-trainings whose key is short
+TITLES = {  # of pre-trainings whose key is short
+    "supervised": "supervision alone",
+    "consensus": "consensus, batch not split",
+    "split": "split batch, consensus",
+}
 FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
 COLUMNS = 5  # of pre-trainings beside each other, as many as can be read on a page
 
