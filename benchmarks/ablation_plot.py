@@ -25,7 +25,7 @@ TITLES = {  # of pre-trainings whose key is short
     "split": "split batch, consensus",
 }
 FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
-COLUMNS = 5  # of pre-trainings beside each other, as many as can be read on a page
+COLUMNS = 4  # of pre-trainings beside each other, as many as can be read on a page
 
 
 def maps_figure(results: dict) -> Figure | None:
