@@ -185,6 +185,8 @@ class Ablation:
         """Add figures to the results file, which is whole at every moment."""
         with LOCK:
             self.results[kind].setdefault(name, {})[str(seed)] = figures
+            pretrainings = self.results["pretraining"].items()  # in one order, whichever was done first
+            self.results["pretraining"] = dict(sorted(pretrainings, key=lambda item: (*PRETRAINING, item[0]).index(item[0])))
             setting = {key: getattr(self.options, key) for key in ("name", "preset", "jobs", "development")}
             self.results["setting"] = {**setting, "images": self.images}
             self.path.parent.mkdir(parents=True, exist_ok=True)

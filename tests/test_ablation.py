@@ -69,6 +69,7 @@ def test_an_ablation_goes_on_and_reports(two_rows):
     name = "MSMAE, pre-training only"
     assert results["cells"][name] == once["cells"][name] and results["pretraining"]["MSMAE"] == once["pretraining"]["MSMAE"]
     assert "0 stages to run" in ablation(two_rows, name).stdout
+    assert list(results["pretraining"]) == ["MAE", "MSMAE", "consensus"]
 
     cell, start = results["cells"][name]["0"], results["pretraining"]["MSMAE"]["0"]
     log = (two_rows / "work" / "finetune-MSMAE-pre-training_only-0" / "log.txt").read_text().splitlines()
