@@ -10,6 +10,7 @@ of one setting: another preset or number of epochs wants another ``--results`` (
 import argparse
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -107,9 +108,11 @@ class Ablation:
         """Raise :class:`InputError` where the results, or folders of stages to run, were made with other options."""
         for then, now in self.recorded_commands():
             if then != now:
+                there, here = (set(re.split(" (?=--)", command)) for command in (then, now))
                 raise InputError(
-                    f"{self.path} has figures of other options, which would stand in one table with these; give another "
-                    f"--results or --name (there: {then}; now: {now})"
+                    f"{self.path} has figures of other options ({' '.join(sorted(there - here))}; now "
+                    f"{' '.join(sorted(here - there))}), which would stand in one table with these: give another --results "
+                    "or --name"
                 )
         for seed, (names, rows) in work.items():
             for command, folder in [

@@ -90,7 +90,8 @@ def test_other_options_never_meet_in_one_table_or_folder(two_rows):
     file = two_rows / "results" / "data.json"
     before = file.read_bytes()
     mixed = ablation(two_rows, "MSMAE", pretrain_epochs=6)
-    assert mixed.returncode == 2 and f"{file} has figures of other options" in mixed.stderr, mixed.stderr
+    told = "has figures of other options (--epochs 4 --sam_epoch 2; now --epochs 6 --sam_epoch 3)"
+    assert mixed.returncode == 2 and f"{file} {told}" in mixed.stderr, mixed.stderr
     resumed = ablation(two_rows, "MSMAE", pretrain_epochs=6, results="others")
     assert resumed.returncode == 2 and "pretrain-MSMAE-0 holds a run of other options" in resumed.stderr, resumed.stderr
     assert file.read_bytes() == before and not (two_rows / "others").exists()
