@@ -115,10 +115,8 @@ class Ablation:
                     "or --name"
                 )
         for seed, (names, rows) in work.items():
-            for command, folder in [
-                *(self.pretraining(name, seed) for name in names),
-                *(self.finetuning(row, seed) for row in rows),
-            ]:
+            stages = [self.pretraining(name, seed) for name in names] + [self.finetuning(row, seed) for row in rows]
+            for command, folder in stages:
                 if not made_by(command, folder, self.options):
                     raise InputError(f"{folder} holds a run of other options: give another --work, or remove it")
 
@@ -134,9 +132,10 @@ class Ablation:
     def leaders(self, names: list[str], seed: int) -> dict[str, str]:
         """By pre-training, which of ``names`` does its first half: itself, another, or one that is done already."""
         first, leaders = {}, {}  # the former by what is done before SAM
+        others = self.pretrainings(seed)
         for name in names:
             command, folder = self.pretraining(name, seed)
-            donor = find_donor(command, folder, self.pretrainings(seed))
+            donor = find_donor(command, folder, others)
             before = str(until_sam(command))
             leaders[name] = name if donor else first.setdefault(before, name)
         return leaders

@@ -1,6 +1,7 @@
 """From a folder of images to batches: augmented with their maps in an order fixed by the seed, or whole and in order."""
 
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,7 @@ def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | Non
     return folders
 
 
-class SeededDataset(Dataset):
+class SeededDataset(Dataset, ABC):
     """Training images whose randomness depends on nothing but the run's seed, the epoch and the image's index.
 
     So neither the number of workers nor a stop and resume changes anything.
@@ -86,9 +87,9 @@ class SeededDataset(Dataset):
         seed_everything(self.seed, "image", int(self._epoch), index)
         return {**self.draw(index), "index": index}
 
+    @abstractmethod
     def draw(self, index: int) -> dict:
         """An image and what belongs to it, augmented by PyTorch's, NumPy's and Python's generators as they are."""
-        raise NotImplementedError
 
 
 class TrainingImages(SeededDataset):
