@@ -50,6 +50,7 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
+        timeout=600,
     )
     if check:
         assert result.returncode == 0, result.stdout + result.stderr

@@ -96,6 +96,16 @@ def test_a_disk_without_room_is_found_before_training(call, phantoms, tmp_path, 
     assert status == 2 and "free" in err and len(err.splitlines()) == 1 and "epoch 0" not in out
 
 
+def test_workers_without_a_temporary_folder_are_no_endless_wait(phantoms, tmp_path):
+    """A path too long for a socket, as on some clusters; a full disk fails at the same place."""
+    long = tmp_path / ("x" * 110)
+    long.mkdir()
+    command = f"main_pretrain.py {TINY_PRETRAIN} --num_workers 1 --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    result = run_script(command, tmp_path, check=False, TMPDIR=str(long))
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert str(long) in result.stderr and "set TMPDIR" in result.stderr and "--num_workers 0" in result.stderr
+
+
 def test_a_loss_that_is_not_finite_names_the_files(call, phantoms, tmp_path):
     command = (
         f"main_pretrain.py {TINY_PRETRAIN} --epochs 9 --lr 1e30 --warmup_epochs 0 --save_every 1 --data_path {phantoms}"

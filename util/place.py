@@ -5,7 +5,9 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from importlib import metadata
+from multiprocessing.connection import Listener
 from pathlib import Path
 
 import torch
@@ -86,6 +88,21 @@ def make_writable(folder: Path, option: str) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
+
+
+def check_socket() -> None:
+    """Raise :class:`InputError` unless sockets can be opened in the temporary folder: workers hand batches over by them.
+
+    A worker that cannot open one drops its batches, and training would wait for the first one for ever.
+    """
+    try:
+        Listener().close()
+    except OSError as error:
+        folder = f" {tempfile.tempdir}" * bool(tempfile.tempdir)
+        raise InputError(
+            f"--num_workers: workers cannot open a socket in the temporary folder{folder} ({error.strerror or error}); set "
+            "TMPDIR to a folder with room and a short path, or give --num_workers 0"
+        ) from None
 
 
 def check_space(folder: Path, model: nn.Module) -> None:

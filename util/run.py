@@ -13,7 +13,7 @@ from util.data import SeededDataset, training_loader
 from util.errors import DiskError, InputError
 from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Stepper
-from util.place import check_space, clear, describe, make_writable, output_folder, start
+from util.place import check_socket, check_space, clear, describe, make_writable, output_folder, start
 from util.progress import time_left
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
@@ -82,6 +82,8 @@ class Run:
         self.log_dir = Path(self.args.log_dir or self.folder)
         for folder, option in ((self.folder, "--output_dir"), (self.log_dir, "--log_dir")):
             make_writable(folder, option)
+        if self.phase != "eval" and self.args.num_workers:
+            check_socket()
         say(f"output folder: {self.folder}")
         if self.phase == "eval" and distributed.is_main():
             describe(self.folder, plain(self.args), self.phase, self.device)
