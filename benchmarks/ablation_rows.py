@@ -18,6 +18,8 @@ PRETRAINING = {
     "split, softened": "--map consensus --map_uniform 0.2 --random_share 0.5",
     "split, registers": f"{CONSENSUS} --random_share 0.5 --registers 4",
     "split, class weight 0.3": f"{CONSENSUS} --random_share 0.5 --class_weight 0.3",
+    "split, three quarters random": f"{CONSENSUS} --random_share 0.75",
+    "split, map of the label": "--map label --random_share 0.5",
     "split, SAM sooner": f"{CONSENSUS} --random_share 0.5 --sam_epoch {{sooner}}",
 }
 FINETUNING = {
@@ -60,6 +62,8 @@ ROWS = (
     Row("split batch, softened", "split, softened", "all"),
     Row("split batch, registers", "split, registers", "all"),
     Row("split batch, class weight 0.3", "split, class weight 0.3", "all"),
+    Row("split batch, three quarters random", "split, three quarters random", "all"),
+    Row("split batch, map of the label", "split, map of the label", "all"),
     Row("split batch, SAM sooner", "split, SAM sooner", "all"),
     Row("split batch, class token", "split", "class token"),
     Row("split batch, SAM", "split", "consensus"),
