@@ -14,7 +14,7 @@ from util.classification import ClassificationRun
 from util.data import resize_whole
 from util.log import Averages
 from util.loop import training_steps
-from util.masking import soften, split_patches, weight_shares
+from util.masking import split_patches, temper, weight_shares
 from util.metrics import figures_of_merit
 from util.whole_set import over_images
 
@@ -64,8 +64,8 @@ def train_one_epoch(
             pixels, weights, targets = mix_batch(mixup, pixels, weights, targets, args.patch_size)
         measured, visible = {}, None
         if masking == "attention":
-            chosen_by = soften(weights, args.map_temperature, args.map_uniform)
-            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio, args.visible_end)
+            chosen_by = temper(weights, args.map_temperature)
+            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio)
             visible, measured = split.visible, weight_shares(weights, split)
         elif masking == "random":
             visible = split_patches(torch.ones_like(weights), batch["noise"], args.mask_ratio, args.throw_ratio).visible

@@ -8,7 +8,7 @@ from util import distributed
 from util.classification import ClassificationRun
 from util.log import Averages
 from util.loop import training_steps
-from util.masking import Split, soften, split_patches, weight_shares
+from util.masking import Split, split_patches, temper, weight_shares
 from util.sheet import draw_sheet
 from util.whole_set import class_probabilities
 
@@ -30,7 +30,7 @@ def train_one_epoch(run: ClassificationRun, epoch: int, use_sam: bool) -> dict[s
         weights, labels = batch["weights"], batch["label"]
         by_chance = round(args.random_share * len(labels)) if use_sam else 0
         if use_sam:
-            chosen_by = soften(weights, args.map_temperature, args.map_uniform)
+            chosen_by = temper(weights, args.map_temperature)
             chosen_by[:by_chance] = 1
             split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio)
             if by_chance:

@@ -37,12 +37,6 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
     masking = options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
     masking.add_argument(
-        "--visible_end",
-        choices=("low", "high"),
-        default="low",
-        help="what SAM leaves visible: the low end of the map (the paper) or the high end",
-    )
-    masking.add_argument(
         "--unmasked_epochs", type=options.number(int, 0), default=0, metavar="N", help="last epochs, on all patches"
     )
     optimisation = options.add_optimisation_options(parser, epochs=100, batch_size=256, warmup_epochs=5, min_lr=1e-6)
@@ -66,8 +60,6 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--unmasked_epochs {args.unmasked_epochs} is more than --epochs {args.epochs}")
     if args.unmasked_epochs and args.masking == "none":
         raise InputError(f"--unmasked_epochs {args.unmasked_epochs}: no epoch is masked; add --masking attention or random")
-    if args.visible_end == "high" and args.masking != "attention":
-        raise InputError("--visible_end high is of SAM; add --masking attention")
     if args.aa:
         PolicyAugment.check(args.aa)
     if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
@@ -111,7 +103,6 @@ def settle_model_options(args, source: dict | None, path: str | None) -> None:
     shape = checkpoint.Shape.of(source["model"], path) if source else None
     args.input_size = args.input_size or recorded.get("input_size") or 224
     args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
-    args.registers = shape.registers if args.registers is None and shape else args.registers or 0
     map_source.check(args.map, ENCODERS[args.model]["depth"])
     if args.pool is None:
         args.pool = recorded.get("pool") or ("token" if args.eval and "norm.weight" in source["model"] else "avg")
@@ -128,7 +119,6 @@ def build_model(args, num_classes: int, drop_path: float) -> VisionTransformer:
         num_classes=num_classes,
         global_pool=args.pool,
         drop_path_rate=drop_path,
-        registers=args.registers,
     )
 
 
@@ -200,9 +190,7 @@ def main() -> None:
     pretrained = None if run.resumed else model_of_first_maps(args, source, len(run.classes))
     run.open()
     model.to(run.device)
-    groups = parameter_groups(
-        model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "reg_token", "pos_embed")
-    )
+    groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
     augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
     run.prepare(model, groups, (0.9, 0.999), augment)
 

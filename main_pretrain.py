@@ -71,7 +71,6 @@ def prepare(args: argparse.Namespace) -> ClassificationRun:
         img_size=args.input_size,
         num_classes=len(run.classes),
         norm_pix_loss=args.norm_pix_loss,
-        registers=args.registers,
     ).to(run.device)
     augment = Augment(args.input_size, args.patch_size, args.crop_scale)
     run.prepare(model, parameter_groups(model, args.weight_decay), (0.9, 0.95), augment)

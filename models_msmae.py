@@ -73,7 +73,7 @@ class MaskedAutoencoder(VisionTransformer):
         """Predict the masked patches; thrown patches are not there, and order does not matter to attention.
 
         Args:
-            features: ``[B, 1 + R + V, D]``, the encoder's normalised tokens; its registers end here.
+            features: ``[B, 1 + V, D]``, the encoder's normalised tokens, the class token first.
             visible: ``[B, V]`` and masked: ``[B, M]`` patch indices.
 
         Returns:
@@ -161,7 +161,6 @@ def load_model(path: str) -> VisionTransformer:
     common = {
         "img_size": round(shape.num_patches**0.5) * shape.patch_size,
         "num_classes": len(parameters.get("head.bias", ())),
-        "registers": shape.registers,
     }
     if "decoder_pred.weight" in parameters:
         model = create_autoencoder(

@@ -114,8 +114,6 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         global_pool: what the head reads: "token", the class token after ``norm``, or "avg", the mean of the patches with
             MAE's ``fc_norm`` after it (there is no ``norm`` then).
         drop_path_rate: stochastic depth of the last block; earlier blocks linearly less.
-        registers: number of register tokens (Darcet et al., "Vision transformers need registers", 2023): learnt tokens
-            beside the class token that nothing reads, where attention can be parked.
     """
 
     def __init__(
@@ -128,7 +126,6 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         num_classes: int = 1000,
         global_pool: str = "token",
         drop_path_rate: float = 0.0,
-        registers: int = 0,
     ):
         super().__init__(
             img_size,
@@ -142,7 +139,6 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             norm_layer=partial(nn.LayerNorm, eps=1e-6),
             block_fn=Block,
             weight_init="skip",
-            reg_tokens=registers,
         )
         self.patch_size = patch_size
         self.grid_size = tuple(self.patch_embed.grid_size)
@@ -150,19 +146,17 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
         nn.init.zeros_(self.patch_embed.proj.bias)
         nn.init.normal_(self.cls_token, std=0.02)
-        if registers:
-            nn.init.normal_(self.reg_token, std=0.02)
         self.pos_embed = nn.Parameter(sincos_position_embedding(embed_dim, self.grid_size))
 
     def embed(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Tokens of the class, the registers and the visible patches; hidden patches are never embedded.
+        """Tokens of the class and the visible patches; hidden patches are never embedded.
 
         Args:
             images: ``[B, 3, H, W]``, normalised.
             visible: ``[B, V]`` patch indices, or None for all patches in order.
 
         Returns:
-            ``[B, 1 + R + V, D]``, R being the number of registers, mostly 0.
+            ``[B, 1 + V, D]``, the class token first.
         """
         patches = patchify(images, self.patch_size)
         position = self.pos_embed[:, 1:]
@@ -171,13 +165,11 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             position = F.embedding(visible, position[0])
         projection = self.patch_embed.proj  # a convolution whose stride is its kernel is a matrix on patches
         tokens = F.linear(patches, projection.weight.flatten(1), projection.bias) + position
-        prefix = self.cls_token + self.pos_embed[:, :1]
-        if self.num_reg_tokens:
-            prefix = torch.cat([prefix, self.reg_token], dim=1)
-        return torch.cat([prefix.to(tokens.dtype).expand(len(images), -1, -1), tokens], dim=1)
+        class_token = self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([class_token.to(tokens.dtype).expand(len(images), -1, -1), tokens], dim=1)
 
     def forward_features(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Normalised tokens ``[B, 1 + R + V, D]`` (arguments and shape as in :meth:`embed`)."""
+        """Normalised tokens ``[B, 1 + V, D]`` (arguments and shape as in :meth:`embed`)."""
         return self.norm(self.blocks(self.embed(images, visible)))
 
     def classify(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -209,8 +201,8 @@ class VisionTransformer(vision_transformer.VisionTransformer):
                 tokens = block(tokens)
         return torch.stack(maps, dim=1).unflatten(2, self.grid_size)
 
-    def relevance_map(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Maps of whole images from what carries a class's logit, METHOD.md "The map"; call it in evaluation mode.
+    def relevance_map(self, images: Tensor) -> Tensor:
+        """Maps of whole images from what carries the predicted class's logit (METHOD.md "The map"), in evaluation mode.
 
         Chefer, Gur and Wolf, "Generic attention-model explainability", ICCV 2021: attention weighted by the logit's
         gradient, accumulated over the blocks, for the tokens alone that the head reads. It costs a forward and a backward
@@ -218,7 +210,6 @@ class VisionTransformer(vision_transformer.VisionTransformer):
 
         Args:
             images: ``[B, 3, H, W]``, normalised, not augmented.
-            labels: ``[B]``, the classes to explain; None explains the class that the model predicts.
 
         Returns:
             ``[B, gh, gw]`` float32 in [0, 1].
@@ -226,9 +217,9 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         layers = [block.attn for block in self.blocks]
         with torch.enable_grad(), recorded(layers):
             logits = self.classify(images)
-            explained = logits.detach().argmax(-1) if labels is None else labels
+            predicted = logits.detach().argmax(-1, keepdim=True)
             attention = [layer.return_attn() for layer in layers]
-            gradients = torch.autograd.grad(logits.gather(1, explained[:, None]).sum(), attention)
+            gradients = torch.autograd.grad(logits.gather(1, predicted).sum(), attention)
         read = torch.zeros(attention[0].shape[0], attention[0].shape[-1], device=images.device)
         if self.global_pool == "token":
             read[:, 0] = 1

@@ -22,7 +22,7 @@ from util import checkpoint, map_source
 from util.data import open_folders
 from util.errors import InputError, run_script
 from util.images import Images
-from util.masking import soften, split_patches
+from util.masking import split_patches, temper
 from util.optimisation import Precision
 from util.place import choose_device, choose_precision
 
@@ -65,7 +65,7 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     maps["random"] = torch.ones_like(maps["last"])
     if used := content.get("map_source"):
         source = maps.get(used, maps["last"])  # the last block may go by its number
-        maps["as SAM draws"] = soften(source, args.map_temperature, args.map_uniform)
+        maps["as SAM draws"] = temper(source, args.map_temperature)
     accuracies = {name: probe_accuracy(each, labels, args.mask_ratio, args.throw_ratio) for name, each in maps.items()}
     return {**accuracies, "most frequent": Counter(labels.tolist()).most_common(1)[0][1] / len(labels)}
 

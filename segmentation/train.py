@@ -19,7 +19,7 @@ from util.errors import InputError, run_script
 from util.log import say
 from util.seeds import seed_everything
 
-FROM_CHECKPOINT = ("model", "patch_size", "registers", "input_w", "input_h", "deep_supervision")
+FROM_CHECKPOINT = ("model", "patch_size", "input_w", "input_h", "deep_supervision")
 
 
 def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,9 +54,6 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--model", choices=list(ENCODERS), metavar="NAME", help="encoder: " + ", ".join(ENCODERS)
                        + " (default: vit_base_patch16, or that of --checkpoint where it says)")  # fmt: skip
     model.add_argument("--patch_size", type=options.COUNT, metavar="PIXELS", help="side of a patch (default: the encoder's)")
-    model.add_argument(
-        "--registers", type=options.number(int, 0), metavar="N", help="register tokens (default: the checkpoint's)"
-    )
     model.add_argument("--input_w", type=options.COUNT, default=224, metavar="PIXELS", help="width of the input")
     model.add_argument("--input_h", type=options.COUNT, default=224, metavar="PIXELS", help="height of the input")
     model.add_argument("--checkpoint", metavar="PRETRAINED", help="encoder to start from (default: none, random weights)")
@@ -117,7 +114,6 @@ def settle_model_options(args, source: dict | None, path: str | None) -> None:
     args.model = args.model or (named if named in ENCODERS else "vit_base_patch16")
     shape = checkpoint.Shape.of(source["model"], path) if source else None
     args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
-    args.registers = args.registers if args.registers is not None else (shape.registers if shape else 0)
     for option in ("input_w", "input_h"):
         if getattr(args, option) % args.patch_size:
             raise InputError(f"--{option} {getattr(args, option)} is not a multiple of the patch size {args.patch_size}")
@@ -130,7 +126,6 @@ def build_model(args, num_classes: int) -> SETR:
         img_size=(args.input_h, args.input_w),
         num_classes=0,
         global_pool="token",
-        registers=args.registers,
     )
     return SETR(encoder, num_classes, args.deep_supervision)
 

@@ -8,7 +8,7 @@ from models_msmae import create_autoencoder
 from util import checkpoint
 from util.log import Averages
 from util.map_source import all_maps
-from util.masking import soften, split_patches, weight_shares
+from util.masking import split_patches, temper, weight_shares
 from util.optimisation import Precision, Schedule, Stepper, parameter_groups
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -24,7 +24,7 @@ def test_a_step_does_not_wait_for_the_device():
     weights, noise = torch.rand(2, 4, 16, dtype=torch.float64, device=device)
 
     def step():
-        split = split_patches(soften(weights.float(), 2.0, 0.1), noise, 0.45, 0.3)
+        split = split_patches(temper(weights.float(), 2.0), noise, 0.45, 0.3)
         with precision():
             output = model(images, split, labels)
         stepper.backward(output.reconstruction + output.classification, last_of_window=True)

@@ -106,10 +106,11 @@ PRETRAIN_ERRORS = [
     ("--map block13", ["--map block13", "12 blocks"]),
     ("--map relevance --class_weight 0", ["--map relevance", "--class_weight 0"]),
     ("--map_temperature 0", ["--map_temperature"]),
-    ("--map_uniform 1.1", ["--map_uniform"]),
+    ("--map_uniform 0.2", ["--map_uniform", "did not help", "c10a737"]),
+    ("--map auto", ["--map", "'auto'", "consensus"]),
     ("--random_share 1", ["--random_share"]),
     ("--random_share 0.01", ["--random_share 0.01", "--batch_size 8"]),
-    ("--registers -1", ["--registers"]),
+    ("--registers 4", ["--registers", "did not help", "c10a737"]),
 ]
 
 
@@ -152,11 +153,11 @@ FINETUNE_ERRORS = [
     ("--mixup_mode row", ["--mixup_mode"]),
     ("--mixup_prob 1.5", ["--mixup_prob"]),
     ("--color_jitter -0.1", ["--color_jitter"]),
-    ("--visible_end middle", ["--visible_end"]),
+    ("--visible_end high", ["--visible_end", "did not help"]),
     ("--unmasked_epochs 101", ["--unmasked_epochs 101", "--epochs 100"]),
     ("--map relevance", ["--map relevance", "--finetune"]),
-    ("--map auto --finetune {headless}", ["--map auto", "headless.pth", "no head"]),
-    ("--registers 2 --finetune {pretrained}", ["another architecture", "2 registers"]),
+    ("--map relevance --finetune {headless}", ["--map relevance", "headless.pth", "no head"]),
+    ("--finetune {registers}", ["registers.pth", "register tokens", "c10a737"]),
 ]
 
 
@@ -167,7 +168,9 @@ def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained
     content = torch.load(pretrained / "checkpoint-last.pth")
     content["model"] = {name: value for name, value in content["model"].items() if not name.startswith("head.")}
     torch.save(content, tmp_path / "headless.pth")
+    torch.save({"model": {**content["model"], "reg_token": torch.zeros(1, 4, 192)}}, tmp_path / "registers.pth")
     paths = {
+        "registers": tmp_path / "registers.pth",
         "headless": tmp_path / "headless.pth",
         "text": tmp_path / "text.pth",
         "other": tmp_path / "other.pth",

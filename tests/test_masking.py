@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from util.masking import draw_order, hidden_counts, soften, split_patches, weight_shares
+from util.masking import draw_order, hidden_counts, split_patches, temper, weight_shares
 
 
 def noise(*shape, seed=0):
@@ -109,21 +109,14 @@ def test_same_noise_same_split():
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_softening():
+def test_temperature():
     weights = torch.tensor([[0.0, 1.0, 4.0, 4.0], [0.0, 0.0, 0.0, 0.0]])
-    torch.testing.assert_close(soften(weights, 1.0, 0.0)[0], torch.tensor([0, 1, 4, 4]).double() / 9)
-    torch.testing.assert_close(soften(weights, 2.0, 0.0)[0], torch.tensor([0, 1, 2, 2]).double() / 5)
-    torch.testing.assert_close(soften(weights, 1.0, 0.6)[0], 0.4 * torch.tensor([0, 1, 4, 4]).double() / 9 + 0.15)
-    assert soften(weights, 1.0, 0.0)[1].sum() == 0 and soften(weights, 1.0, 1.0).eq(0.25).all()
+    torch.testing.assert_close(temper(weights, 1.0)[0], torch.tensor([0, 1, 4, 4]).double() / 9)
+    torch.testing.assert_close(temper(weights, 2.0)[0], torch.tensor([0, 1, 2, 2]).double() / 5)
+    torch.testing.assert_close(temper(weights, 0.5)[0], torch.tensor([0, 1, 16, 16]).double() / 33)
+    assert temper(weights, 1.0)[1].sum() == 0
 
 
-def test_softening_by_nothing_changes_no_order():
+def test_temperature_1_changes_no_order():
     weights = torch.rand(50, 144) ** 8
-    assert torch.equal(draw_order(soften(weights, 1.0, 0.0), noise(50, 144)), draw_order(weights, noise(50, 144)))
-
-
-def test_the_high_end_may_stay_visible():
-    weights = (1e6 ** torch.arange(16).double()).expand(4, -1)
-    low, high = (split_patches(weights, noise(4, 16), 0.5, 0.25, end) for end in ("low", "high"))
-    assert low.visible.max() == 3 and high.visible.min() == 12
-    assert [part.shape for part in low] == [part.shape for part in high]
+    assert torch.equal(draw_order(temper(weights, 1.0), noise(50, 144)), draw_order(weights, noise(50, 144)))

@@ -221,34 +221,6 @@ def test_pooling(pool):
     torch.testing.assert_close(model(images, split.visible), model.head(pooled))
 
 
-@pytest.mark.parametrize("pool", ["avg", "token"])
-def test_registers_are_computed_with_and_never_read(pool):
-    torch.manual_seed(1)
-    shape = {"patch_size": 8, "img_size": 32, "num_classes": 3}
-    model = create_encoder("vit_tiny_patch16", registers=4, global_pool=pool, **shape).eval()
-    images, split, _ = example()
-    assert model.embed(images, split.visible).shape == (2, 1 + 4 + split.visible.shape[1], 192)
-    tokens = model.blocks(model.embed(images))
-    pooled = model.norm(tokens)[:, 0] if pool == "token" else model.fc_norm(tokens[:, 5:].mean(1))
-    torch.testing.assert_close(model(images), model.head(pooled))
-    assert model.attention_maps(images).shape == (2, 1, 4, 4) and model.relevance_map(images).shape == (2, 4, 4)
-    before = model(images)
-    torch.nn.init.normal_(model.reg_token)  # a constant shift would vanish in LayerNorm
-    assert not torch.allclose(model(images), before)
-
-
-def test_registers_in_the_autoencoder_and_its_checkpoint():
-    source = tiny(registers=2)
-    images, split, labels = example()
-    output = source(images, split, labels)
-    (output.reconstruction + output.classification).backward()
-    assert source.reg_token.grad.abs().max() > 0
-    assert len(source.decode(source.forward_features(images, split.visible), split.visible, split.masked)[0]) == 7
-    plain = create_encoder("vit_tiny_patch16", patch_size=8, img_size=32, num_classes=3)
-    with pytest.raises(InputError, match=r"2 registers.*--registers"):
-        checkpoint.load_encoder(plain, source.state_dict(), "x", True)
-
-
 def test_images_without_a_label_are_left_out_of_the_classification_loss():
     model = tiny().eval()
     images, split, labels = example(batch=3)

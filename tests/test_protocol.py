@@ -7,17 +7,17 @@ import main_pretrain
 from util.errors import InputError
 
 DATA = ["--data_path", "DIR"]
-SAM = {"masking": "attention", "mask_ratio": 0.45, "throw_ratio": 0.3, "map": "last", "map_temperature": 1, "map_uniform": 0}
+SAM = {"masking": "attention", "mask_ratio": 0.45, "throw_ratio": 0.3, "map": "last", "map_temperature": 1}
 PRETRAINING = {
     **SAM,
     **{"random_mask_ratio": 0.75, "sam_epoch": 41, "loc_interval": 40, "random_share": 0, "class_weight": 0.1},
     **{"epochs": 300, "batch_size": 64, "accum_iter": 1, "blr": 1e-3, "lr": None, "min_lr": 0, "warmup_epochs": 40},
-    **{"weight_decay": 0.05, "clip_grad": None, "crop_scale": (0.2, 1), "norm_pix_loss": False, "registers": 0},
+    **{"weight_decay": 0.05, "clip_grad": None, "crop_scale": (0.2, 1), "norm_pix_loss": False},
     **{"input_size": 224, "patch_size": 16, "model": "msmae_vit_base_patch16"},
 }
 FINETUNING = {
     **SAM,
-    **{"visible_end": "low", "unmasked_epochs": 0, "loc_interval": 20, "epochs": 100, "batch_size": 256, "accum_iter": 1},
+    **{"unmasked_epochs": 0, "loc_interval": 20, "epochs": 100, "batch_size": 256, "accum_iter": 1},
     **{"blr": 1e-3, "lr": None, "min_lr": 1e-6, "warmup_epochs": 5, "weight_decay": 0.05, "layer_decay": 0.75},
     **{"drop_path": 0.1, "smoothing": 0.1, "crop_scale": (0.2, 1), "clip_grad": None, "model": "vit_base_patch16"},
     **{"aa": None, "color_jitter": 0, "reprob": 0, "mixup": 0, "cutmix": 0, "cutmix_minmax": None},
@@ -49,6 +49,5 @@ def test_what_masks_in_fine_tuning():
         for options in ("", "--mask_ratio 0.4", "--throw_ratio 0", "--mask_ratio 0.4 --masking random", "--protocol paper")
     }
     assert list(found.values()) == ["none", "attention", "attention", "random", "attention"]
-    for options in ("--unmasked_epochs 3", "--visible_end high", "--visible_end high --masking random"):
-        with pytest.raises(InputError, match=options.split()[0]):
-            main_finetune.get_args([*DATA, *options.split()])
+    with pytest.raises(InputError, match="--unmasked_epochs"):
+        main_finetune.get_args([*DATA, "--unmasked_epochs", "3"])

@@ -146,11 +146,11 @@ def test_losses_equal_literal_ones():
 
 @pytest.mark.parametrize(("patch", "size"), [(16, (32, 48)), (8, (32, 32)), (14, (28, 28))])
 def test_shapes_of_the_model(patch, size):
-    encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token", registers=2)
+    encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token")
     model = SETR(encoder, 3, deep_supervision=True).eval()
     images = torch.randn(2, 3, *size)
     assert model.taps == [4, 6, 8, 12] and model(images).shape == (4, 2, 3, *size)
-    last = encoder.forward_features(images)[:, 3:].transpose(1, 2).unflatten(2, encoder.grid_size)
+    last = encoder.forward_features(images)[:, 1:].transpose(1, 2).unflatten(2, encoder.grid_size)
     torch.testing.assert_close(model.features(images)[-1], last)
     assert len(model.heads[0].layers) == 4 * round(np.log2(patch)) + 1
     assert len(SETR(encoder, 1, deep_supervision=False).heads) == 1
@@ -201,7 +201,7 @@ def test_best_median_and_worst_cases():
     [
         "--optimizer SGD --nesterov --scheduler multistep --milestones 1 --gamma 0.5 --loss BCEWithLogitsLoss",
         "--optimizer AdamW --scheduler plateau --factor 0.5 --patience 0 --flips --color_jitter 0.1 --no-turns",
-        "--scheduler constant --early_stopping 1 --lr 0 --crop_scale 0.5 1 --accum_iter 2 --clip_grad 1 --registers 2",
+        "--scheduler constant --early_stopping 1 --lr 0 --crop_scale 0.5 1 --accum_iter 2 --clip_grad 1",
         "--scheduler cosine --warmup_epochs 1 --amp bf16 --input_w 48 --name other --dataset set",
     ],
 )

@@ -13,6 +13,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from util.errors import InputError
+from util.retired import LAST_COMMIT
 
 FORMAT = 2  # 2: may stand within an epoch
 
@@ -70,6 +71,8 @@ def load(path: str | Path) -> dict:
         raise InputError(f"{path} is no checkpoint: it holds no parameters under 'model'")
     if not isinstance(content.get("args", {}), dict):
         content["args"] = vars(content["args"])
+    if "reg_token" in content["model"]:
+        raise InputError(f"{path} has register tokens, which are not supported; commit {LAST_COMMIT} was the last with them")
     if content.get("format", FORMAT) > FORMAT:
         raise InputError(f"{path} was written by a newer version of this project (format {content['format']})")
     return content
@@ -106,19 +109,16 @@ class Shape:
     depth: int
     patch_size: int
     num_patches: int
-    registers: int
 
     def __str__(self) -> str:
-        registers = f", {self.registers} registers" * bool(self.registers)
-        return f"width {self.width}, {self.depth} blocks, patch size {self.patch_size}{registers}"
+        return f"width {self.width}, {self.depth} blocks, patch size {self.patch_size}"
 
     @classmethod
     def of(cls, parameters: dict[str, Tensor], path: str | Path) -> "Shape":
         try:
             projection, position = parameters["patch_embed.proj.weight"], parameters["pos_embed"]
             blocks = {name.split(".")[1] for name in parameters if name.startswith("blocks.")}
-            registers = parameters["reg_token"].shape[1] if "reg_token" in parameters else 0
-            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1, registers)
+            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1)
         except (KeyError, IndexError):
             raise InputError(f"{path} holds no ViT encoder (no patch_embed.proj.weight or pos_embed in it)") from None
 
@@ -141,8 +141,7 @@ def load_encoder(model: torch.nn.Module, parameters: dict[str, Tensor], path: st
     found, wanted = Shape.of(parameters, path), Shape.of(model.state_dict(), "the model")
     if replace(found, num_patches=0) != replace(wanted, num_patches=0):
         raise InputError(
-            f"{path} holds another architecture: {found}; the model has {wanted}: change --model, --patch_size or "
-            "--registers"
+            f"{path} holds another architecture: {found}; the model has {wanted}: change --model or --patch_size"
         )
     own = model.state_dict()
     chosen = {

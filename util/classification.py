@@ -12,7 +12,7 @@ from util.data import TrainingImages, open_folders
 from util.images import Images
 from util.localisation import find_masks, measure
 from util.log import say
-from util.masking import soften
+from util.masking import temper
 from util.optimisation import Schedule
 from util.options import check_training
 from util.run import Run
@@ -34,7 +34,7 @@ class ClassificationRun(Run):
         default_folder = Path("output_dir") / f"{phase}-{Path(args.data_path).resolve().name}"
         super().__init__(args, phase, self._folders[0].classes, default_folder)
         self.map_entropy: float | None = None  # of the training set's maps; None until there are maps
-        self.map_source: str | None = None  # where these come from; what --map says, unless it says auto
+        self.map_source: str | None = None  # where these come from
 
     def open(self) -> None:
         """Make the output folder; read all images, so that an unreadable one is found before any long work."""
@@ -85,21 +85,16 @@ class ClassificationRun(Run):
 
     def refresh_maps(self, model: nn.Module | None = None) -> None:
         """Compute the maps of the training images from the current model, or another; the loader's workers see them."""
-        source, passes = self.args.map, (model or self.model, self.train_images, self.args, self.precision)
-        if source == "auto":
-            source, falls = map_source.choose(*passes)
-            ranking = sorted(falls.items(), key=lambda item: -item[1])
-            say(f"map: {source}; fall of confidence {', '.join(f'{name} {fall:.3f}' for name, fall in ranking)}")
-        maps = map_source.maps(*passes, source)
+        maps = map_source.maps(model or self.model, self.train_images, self.args, self.precision, self.args.map)
         self.dataset.maps.copy_(maps)
-        self.map_entropy, self.map_source = float(relative_entropy(maps.flatten(1)).mean()), source
+        self.map_entropy, self.map_source = float(relative_entropy(maps.flatten(1)).mean()), self.args.map
 
     def localise(self) -> dict:
         """Where every source's map looks, on the validation images that have a lesion mask; empty when none has.
 
         Returns:
             ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, with ``--masking attention``
-            softened or sharpened as SAM draws by it, and ``localisation``: what :func:`util.localisation.measure` gives for
+            flattened or sharpened as SAM draws by it, and ``localisation``: what :func:`util.localisation.measure` gives for
             all.
         """
         chosen = [index for index, mask in enumerate(self.masks) if mask]
@@ -108,16 +103,16 @@ class ClassificationRun(Run):
         maps = map_source.maps_by_source(self.model, self.val_images, self.args, self.precision, chosen)
         used = maps[self.source_in_use(len(self.model.blocks))]
         if self.args.masking == "attention":
-            used = soften(used.flatten(1), self.args.map_temperature, self.args.map_uniform).view_as(used)
+            used = temper(used.flatten(1), self.args.map_temperature).view_as(used)
         masks = [self.masks[index] for index in chosen]
         figures = measure({**maps, "in use": used}, masks, self.args.input_size)
         of_used = figures["sources"].pop("in use")
         return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": figures}
 
     def source_in_use(self, depth: int) -> str:
-        """The source of the present maps as :func:`util.map_source.names` has it; the last block until ``auto`` chose."""
+        """The source of the present maps as :func:`util.map_source.names` has it."""
         source = self.map_source or self.args.map
-        return "last" if source in ("auto", f"block{depth}") else source
+        return "last" if source == f"block{depth}" else source
 
     def maps_due_after(self, epoch: int, first: int) -> bool:
         """Whether maps are to be computed after this epoch, SAM running from epoch ``first``: then and periodically."""

@@ -55,23 +55,19 @@ def draw_order(weights: Tensor, noise: Tensor) -> Tensor:
     return waiting.argsort(dim=-1)
 
 
-def soften(weights: Tensor, temperature: float, uniform: float) -> Tensor:
-    """Weights nearer to equal or further from it, ``[B, L]`` adding up to 1 in each image (all zero where all weights are).
+def temper(weights: Tensor, temperature: float) -> Tensor:
+    """Weights flattened or sharpened, ``[B, L]`` adding up to 1 in each image (all zero where all weights are).
 
     Args:
         weights: ``[B, L]``, not negative.
         temperature: weights are raised to its inverse: 1 leaves them, larger ones flatten them, smaller ones sharpen them.
             Above 0.
-        uniform: share, 0 to 1, that is then spread evenly over the patches.
     """
     weights = weights.double() ** (1 / temperature)
-    share = weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)
-    return (1 - uniform) * share + uniform / weights.shape[-1]
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1e-300)
 
 
-def split_patches(
-    weights: Tensor, noise: Tensor, mask_ratio: float, throw_ratio: float = 0.0, visible_end: str = "low"
-) -> Split:
+def split_patches(weights: Tensor, noise: Tensor, mask_ratio: float, throw_ratio: float = 0.0) -> Split:
     """Choose the masked, thrown and visible patches of each image by SAM.
 
     Args:
@@ -79,12 +75,9 @@ def split_patches(
         noise: ``[B, L]`` float64, uniform in [0, 1).
         mask_ratio: share of patches to mask (hide and reconstruct), in [0, 1).
         throw_ratio: share of patches to throw (hide and never use), in [0, 1); the sum must stay below 1.
-        visible_end: which end of the draw stays visible: "low", the last drawn (the paper), or "high", the first drawn.
     """
     masked, hidden = hidden_counts(weights.shape[-1], mask_ratio, throw_ratio)
     order = draw_order(weights, noise)
-    if visible_end == "high":
-        order = order.flip(-1)
     return Split(visible=order[:, hidden:], masked=order[:, :masked], thrown=order[:, masked:hidden])
 
 

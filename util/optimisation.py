@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 def layer_index(name: str, depth: int) -> int:
     """MAE's numbering of a parameter's layer: 0 for the embeddings, 1 to ``depth`` for blocks, ``depth + 1`` after them."""
-    if name in ("cls_token", "reg_token", "pos_embed") or name.startswith("patch_embed."):
+    if name in ("cls_token", "pos_embed") or name.startswith("patch_embed."):
         return 0
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from util import distributed, map_source
 from util.errors import InputError
 from util.masking import hidden_counts
+from util.retired import add_retired_options
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -63,6 +64,7 @@ def parse(parser: Parser, arguments: list[str] | None, paper: dict) -> argparse.
     ahead.add_argument("--protocol", nargs="?")  # used wrongly, it is the parser's to report
     if ahead.parse_known_args(arguments)[0].protocol == "paper":
         parser.set_defaults(**paper)
+    add_retired_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -143,14 +145,6 @@ def add_model_options(parser: Parser, models: list[str], default: str, input_siz
         "--input_size", type=COUNT, default=input_size, metavar="PIXELS", help="side of the input" + from_checkpoint
     )
     group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch (default: the model's)")
-    group.add_argument(
-        "--registers",
-        type=number(int, 0),
-        default=0 if input_size else None,
-        metavar="N",
-        help="learnt tokens beside the class token where attention can be parked"
-        + (" (default: as many as the checkpoint has)" if not input_size else ""),
-    )
     return group
 
 
@@ -182,17 +176,13 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
         default="consensus",
         metavar="SOURCE",
         help="where maps come from: consensus, what all blocks look at; last, the last block's attention (the paper); "
-        "blockN, the N-th block's, as block3; relevance, gradient-weighted, of the predicted class; label, of the labelled "
-        "class (lets the label leak into the masking); auto, the one of the others whose top patches the head misses most",
+        "blockN, the N-th block's, as block3; relevance, gradient-weighted, of the predicted class",
     )
     group.add_argument(
         "--map_temperature",
         type=number(float, 0, open_ends="low"),
         default=0.4,
         help="above 1 the map is flattened before SAM draws by it, below 1 sharpened (the paper: 1)",
-    )
-    group.add_argument(
-        "--map_uniform", type=SHARE, default=0.0, help="share of the map that is spread evenly before SAM draws by it"
     )
     return group
 

@@ -13,7 +13,7 @@ from util.augment import denormalize, normalize
 from util.classification import ClassificationRun
 from util.data import resize_whole
 from util.figures import draw_attention
-from util.masking import Split, soften, split_patches
+from util.masking import Split, split_patches, temper
 
 IMAGES = 6  # on a sheet, always the same ones
 
@@ -113,10 +113,9 @@ def draw_sheet(
     pixels = normalize(torch.stack([resize_whole(images[i], args.input_size) for i in chosen])).to(run.device)
     split = prediction = None
     if args.masking != "none":
-        weights = soften(maps.flatten(1), args.map_temperature, args.map_uniform)
+        weights = temper(maps.flatten(1), args.map_temperature)
         noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        end = getattr(args, "visible_end", "low")
-        split = split_patches(weights, noise, args.mask_ratio, args.throw_ratio, end)
+        split = split_patches(weights, noise, args.mask_ratio, args.throw_ratio)
     if reconstruct:
         model.eval()
         with run.precision():
