@@ -10,32 +10,45 @@ import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
 from util import checkpoint, distributed, map_source, metrics, options
 from util.augment import Augment, PolicyAugment
+from util.checkpoint import Checkpoint
 from util.classification import ClassificationRun
 from util.errors import InputError, run_script
 from util.log import say
 from util.optimisation import parameter_groups
+from util.run import find_resumed, options_to_go_on_with
 from util.seeds import seed_everything
 from util.sheet import draw_sheet
 
-PAPER = {**options.PAPERS_MAP, "masking": "attention"}  # --protocol paper
+PROTOCOLS = {"paper": {"masking": "attention"}, "tuned": {"masking": None}}  # None: on all patches, unless ratios are given
+OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
-def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
+def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
+    """The options; ``recorded`` are those of the checkpoint to begin from, which untyped ones are taken from.
+
+    Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
+    """
     parser = options.Parser(__doc__)
     options.add_data_options(parser)
-    model = options.add_model_options(parser, list(ENCODERS), default="vit_base_patch16", input_size=None)
-    model.add_argument("--finetune", metavar="CHECKPOINT", help="encoder to start from (default: none, random weights)")
+    model = options.add_model_options(parser, list(ENCODERS))
+    model.add_argument(
+        "--finetune",
+        metavar="CHECKPOINT",
+        help="encoder to start from; model, input size and patch size are its own (default: none, vit_base_patch16 at 224 "
+        "pixels from random weights)",
+    )
     pooling = model.add_mutually_exclusive_group()
     pooling.add_argument(
         "--global_pool",
         action="store_const",
         const="avg",
         dest="pool",
-        help="classify the mean of the patches (the default)",
+        help="classify the mean of the patches (the default, but for a checkpoint that does otherwise)",
     )
     pooling.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
     model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
     masking = options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
+    parser.set_defaults(mask_ratio=None, throw_ratio=None, map=None)  # what is not given is told apart
     masking.add_argument(
         "--unmasked_epochs", type=options.number(int, 0), default=0, metavar="N", help="last epochs, on all patches"
     )
@@ -50,16 +63,49 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     add_augmentation_options(parser)
     running = options.add_running_options(parser)
     running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    args = options.parse(parser, arguments, PAPER)
-    options.settle_masking(args, otherwise="none")
+    args = options.parse(parser, arguments, PROTOCOLS, recorded)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
+    settle_masking(args)
+    check_training_options(args)
+    if (args.resume or args.finetune) and recorded is None:
+        return args
+    options.check_data_path(args.data_path)
+    args.model = args.model or "vit_base_patch16"
+    args.input_size = args.input_size or 224
+    args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
+    args.pool = args.pool or "avg"
+    patches = options.check_grid(args.input_size, args.patch_size)
+    map_source.check(args.map, ENCODERS[args.model]["depth"])
+    if args.masking != "none" and not args.eval:
+        options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
+    return args
+
+
+def settle_masking(args: argparse.Namespace) -> None:
+    """Settle what masks, by which map and how much of an image, where the command line or the protocol leave it open."""
+    ratios_given = args.mask_ratio is not None or args.throw_ratio is not None
+    args.masking = args.masking or ("attention" if ratios_given else "none")
+    args.mask_ratio = options.MASK_RATIO if args.mask_ratio is None else args.mask_ratio
+    args.throw_ratio = options.THROW_RATIO if args.throw_ratio is None else args.throw_ratio
+    args.map = args.map or protocols_map(args)
+
+
+def protocols_map(args: argparse.Namespace) -> str:
+    """SAM draws by the last block's map in either protocol; where it does not run, a map is only shown."""
+    return "last" if args.protocol == "paper" or args.masking == "attention" else "consensus"
+
+
+def check_training_options(args: argparse.Namespace) -> None:
+    """Raise :class:`InputError` where options that need no checkpoint do not go together."""
     if args.unmasked_epochs > args.epochs:
         raise InputError(f"--unmasked_epochs {args.unmasked_epochs} is more than --epochs {args.epochs}")
     if args.unmasked_epochs and args.masking == "none":
-        raise InputError(f"--unmasked_epochs {args.unmasked_epochs}: no epoch is masked; add --masking attention or random")
+        raise InputError(
+            f"--unmasked_epochs {args.unmasked_epochs}: no epoch is masked anyway; add --masking attention or random"
+        )
     if args.aa:
         PolicyAugment.check(args.aa)
     if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
@@ -67,11 +113,12 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--cutmix_minmax {low:g} {high:g}: the smaller share comes first")
     if (args.mixup or args.cutmix or args.cutmix_minmax) and args.batch_size % 2:
         raise InputError(f"--mixup and --cutmix pair the images of a batch: --batch_size {args.batch_size} must be even")
-    return args
 
 
 def add_augmentation_options(parser: options.Parser) -> None:
-    group = parser.add_argument_group("augmentation beyond crop and flip (off by default, as in the paper's experiments)")
+    group = parser.add_argument_group(
+        "augmentation beyond crop and flip (off by default: the released scripts list it and never apply it)"
+    )
     group.add_argument("--aa", metavar="POLICY", help="timm's AutoAugment or RandAugment, such as rand-m9-mstd0.5-inc1")
     group.add_argument(
         "--color_jitter", type=options.NOT_NEGATIVE, default=0.0, help="strength of colour jitter (--aa replaces it)"
@@ -97,32 +144,44 @@ def add_augmentation_options(parser: options.Parser) -> None:
     )
 
 
-def settle_model_options(args, source: dict | None, path: str | None) -> None:
-    """Settle what shapes the model: input size, patch size and pooling; the command line goes before the checkpoint."""
-    recorded = source.get("args", {}) if source else {}
-    shape = checkpoint.Shape.of(source["model"], path) if source else None
-    args.input_size = args.input_size or recorded.get("input_size") or 224
-    args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
-    map_source.check(args.map, ENCODERS[args.model]["depth"])
-    if args.pool is None:
-        args.pool = recorded.get("pool") or ("token" if args.eval and "norm.weight" in source["model"] else "avg")
-    patches = options.check_grid(args)
-    if args.masking != "none" and not args.eval:
-        options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
+def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
+    """What a checkpoint says of the options: all when a run goes on, its model's and maps' in an evaluation, else the shape.
+
+    Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
+    """
+    if source is None:
+        return {}
+    if source.phase == "finetune" and args.resume and not args.eval:
+        return options_to_go_on_with(source)
+    shape = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
+    if not args.model:
+        shape["model"] = source.encoder_name(ENCODERS)
+    if args.eval or source.is_finetuned:
+        shape["pool"] = source.pooling
+    if args.eval:
+        shape |= {name: source.options[name] for name in OF_MAPS if name in source.options}
+    return shape
 
 
-def build_model(args, num_classes: int, drop_path: float) -> VisionTransformer:
+def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
+    """The options as their protocol has them."""
+    protocol = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
+    protocol.map = protocols_map(args)
+    return protocol
+
+
+def build_model(args, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
     return create_encoder(
         args.model,
         args.patch_size,
         img_size=args.input_size,
         num_classes=num_classes,
-        global_pool=args.pool,
+        global_pool=pool,
         drop_path_rate=drop_path,
     )
 
 
-def model_of_first_maps(args, source: dict | None, num_classes: int) -> VisionTransformer | None:
+def model_of_first_maps(args, source: Checkpoint | None, num_classes: int) -> VisionTransformer | None:
     """The model that computes the maps before epoch 0 where they need a trained head, which the new one is not yet.
 
     Returns:
@@ -133,29 +192,24 @@ def model_of_first_maps(args, source: dict | None, num_classes: int) -> VisionTr
     remedy = "use --map consensus, last or blockN"
     if not source:
         raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
-    outputs = len(source["model"].get("head.bias", ()))
-    if outputs != num_classes or not source.get("args", {}).get("class_weight", 1):
+    if source.outputs != num_classes or not source.options.get("class_weight", 1):
         raise InputError(f"--map {args.map}: {args.finetune} has no head trained on these classes; {remedy}")
-    pool = "token" if "norm.weight" in source["model"] else "avg"
-    model = build_model(argparse.Namespace(**{**vars(args), "pool": pool}), num_classes, drop_path=0.0)
-    checkpoint.load_encoder(model, source["model"], args.finetune, new_head=False)
+    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling)
+    checkpoint.load_encoder(model, source, new_head=False)
     return model
 
 
-def evaluate_only(args) -> None:
+def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     """``--eval``: figures of merit of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``."""
-    source = checkpoint.load(args.resume)
-    settle_model_options(args, source, args.resume)
     run = ClassificationRun(args, "eval")
-    outputs = len(source["model"].get("head.bias", ()))
-    if source.get("classes", run.classes) != run.classes or outputs != len(run.classes):
+    if source.outputs != len(run.classes) or source.classes not in (None, run.classes):
         raise InputError(
-            f"{args.resume} tells {outputs} classes apart ({', '.join(source.get('classes', ['unnamed']))}), "
+            f"{args.resume} tells {source.outputs} classes apart ({', '.join(source.classes or ['unnamed'])}), "
             f"{args.data_path} has {len(run.classes)} ({', '.join(run.classes)})"
         )
-    run.model = build_model(args, len(run.classes), drop_path=0.0)
-    say(checkpoint.load_encoder(run.model, source["model"], args.resume, new_head=False))
-    missing = run.model.state_dict().keys() - source["model"].keys()
+    run.model = build_model(args, len(run.classes), drop_path=0.0, pool=args.pool)
+    say(checkpoint.load_encoder(run.model, source, new_head=False))
+    missing = run.model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
     run.open()
@@ -171,23 +225,42 @@ def evaluate_only(args) -> None:
     distributed.stop()
 
 
+def find_source(args: argparse.Namespace) -> Checkpoint | None:
+    """The checkpoint to evaluate, to go on from, or to begin from; None: random weights."""
+    if args.eval:
+        return checkpoint.load(args.resume)
+    resumed = find_resumed(args, "finetune") if args.resume else None
+    return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
+
+
+def remark_on_masking(args: argparse.Namespace) -> None:
+    """Say in a line what the choice of masking means where it is not a choice of the user's own making."""
+    if args.masking == "none":
+        say("note: fine-tuning on all patches; --masking attention uses only those that SAM leaves visible")
+    elif args.masking == "attention" and args.protocol == "paper":
+        say(
+            "note: fine-tuning on SAM's visible patches, as in the paper. With small models this ended 15 points below all "
+            "patches on BUSI (6 to 24) and 11 on Brain Tumor MRI (-4 to 25; RESULTS.md). --protocol tuned uses all patches"
+        )
+
+
 def main() -> None:
     args = get_args()
+    source = find_source(args)
+    args = get_args(recorded=recorded_options(args, source))
     if args.eval:
-        return evaluate_only(args)
-    run = ClassificationRun(args, "finetune")
-    source = run.resumed or (checkpoint.load(args.finetune) if args.finetune else None)
-    settle_model_options(args, source, args.resume if run.resumed else args.finetune)
+        return evaluate_only(args, source)
+    resumed = source if source and args.resume and source.phase == "finetune" else None
+    run = ClassificationRun(args, "finetune", options.departures(args, protocol_of(args)), resumed)
     seed_everything(args.seed, "weights")
-    model = build_model(args, len(run.classes), args.drop_path)
-    if args.masking == "none":
-        say("note: on all patches (--masking none); --masking attention leaves only those that SAM keeps visible")
+    model = build_model(args, len(run.classes), args.drop_path, args.pool)
+    remark_on_masking(args)
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
-    elif not run.resumed:
-        say(checkpoint.load_encoder(model, source["model"], args.finetune, new_head=True))
+    elif not resumed:
+        say(checkpoint.load_encoder(model, source, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
-    pretrained = None if run.resumed else model_of_first_maps(args, source, len(run.classes))
+    pretrained = None if resumed else model_of_first_maps(args, source, len(run.classes))
     run.open()
     model.to(run.device)
     groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
@@ -206,9 +279,9 @@ def main() -> None:
             if masking == "attention":
                 values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
             last = epoch + 1 == args.epochs
-            look = last or (epoch + 1) % (args.look_every or args.loc_interval) == 0
-            results, probabilities, _ = engine.evaluate(run, localise=look)
-            if look:
+            preview = last or (epoch + 1) % (args.preview_every or args.loc_interval) == 0
+            results, probabilities, _ = engine.evaluate(run, localise=preview)
+            if preview:
                 draw_sheet(run, epoch, probabilities)
             values |= {f"val_{name}": results[name] for name in engine.LOGGED}
             values |= {name: value for name, value in results.items() if name.startswith(("map_", "localisation"))}

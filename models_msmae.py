@@ -21,7 +21,6 @@ from models_vit import (
     sincos_position_embedding,
 )
 from util import checkpoint
-from util.errors import InputError
 from util.masking import Split
 
 
@@ -151,28 +150,19 @@ def load_model(path: str) -> VisionTransformer:
     Raises:
         InputError: when the file is no checkpoint, or holds an encoder of no known width and depth.
     """
-    content = checkpoint.load(path)
-    parameters = content["model"]
-    shape = checkpoint.Shape.of(parameters, path)
-    known = {(encoder["embed_dim"], encoder["depth"]): name for name, encoder in ENCODERS.items()}
-    if (shape.width, shape.depth) not in known:
-        raise InputError(f"{path} holds no known encoder: {shape}")
-    name = known[shape.width, shape.depth]
-    common = {
-        "img_size": round(shape.num_patches**0.5) * shape.patch_size,
-        "num_classes": len(parameters.get("head.bias", ())),
-    }
-    if "decoder_pred.weight" in parameters:
+    source = checkpoint.load(path)
+    name = source.encoder_name(ENCODERS)
+    common = {"img_size": source.input_size, "num_classes": source.outputs}
+    if "decoder_pred.weight" in source.parameters:
         model = create_autoencoder(
             f"msmae_{name}",
-            shape.patch_size,
-            decoder_embed_dim=parameters["decoder_embed.weight"].shape[0],
-            decoder_depth=len({key.split(".")[1] for key in parameters if key.startswith("decoder_blocks.")}),
-            norm_pix_loss=content.get("args", {}).get("norm_pix_loss", False),
+            source.shape.patch_size,
+            decoder_embed_dim=source.parameters["decoder_embed.weight"].shape[0],
+            decoder_depth=len({key.split(".")[1] for key in source.parameters if key.startswith("decoder_blocks.")}),
+            norm_pix_loss=source.options.get("norm_pix_loss", False),
             **common,
         )
     else:
-        pool = "avg" if "fc_norm.weight" in parameters else "token"
-        model = create_encoder(name, shape.patch_size, global_pool=pool, **common)
-    model.load_state_dict(parameters)
+        model = create_encoder(name, source.shape.patch_size, global_pool=source.pooling, **common)
+    model.load_state_dict(source.parameters)
     return model.eval()

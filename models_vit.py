@@ -144,7 +144,6 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         self.grid_size = tuple(self.patch_embed.grid_size)
         self.apply(init_weights)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.data.flatten(1))
-        nn.init.zeros_(self.patch_embed.proj.bias)
         nn.init.normal_(self.cls_token, std=0.02)
         self.pos_embed = nn.Parameter(sincos_position_embedding(embed_dim, self.grid_size))
 

@@ -10,7 +10,7 @@ from util import distributed
 from util.errors import InputError
 from util.log import say
 from util.optimisation import Schedule
-from util.run import Run
+from util.run import Run, find_resumed
 
 
 class SegmentationRun(Run):
@@ -38,7 +38,9 @@ class SegmentationRun(Run):
                 f"--num_classes {args.num_classes}: val/masks/ has {len(classes)} folders ({', '.join(classes)})"
             )
         name = f"{args.dataset}-{args.name}" + "-eval" * (phase == "eval")
-        super().__init__(args, phase, classes, Path("output_dir") / name)
+        folder = Path("output_dir") / name
+        resumed = find_resumed(args, phase, folder) if args.resume else None
+        super().__init__(args, phase, classes, folder, resumed=resumed)
 
     def prepare(self, model: torch.nn.Module) -> None:
         """All that comes before the first epoch, once there is a model on the device."""

@@ -103,16 +103,16 @@ def add_optimisation_options(parser: options.Parser) -> None:
     )
 
 
-def settle_model_options(args, source: dict | None, path: str | None) -> None:
+def settle_model_options(args, source: checkpoint.Checkpoint | None, path: str | None) -> None:
     """Settle what shapes the model; a checkpoint of this script decides, an encoder's only where no option does."""
-    recorded = source.get("args", {}) if source else {}
-    if source and source.get("phase") == "segmentation":
+    recorded = source.options if source else {}
+    if source and source.phase == "segmentation":
         for name in FROM_CHECKPOINT:
             setattr(args, name, recorded[name])
         return
     named = str(recorded.get("model", "")).removeprefix("msmae_")
     args.model = args.model or (named if named in ENCODERS else "vit_base_patch16")
-    shape = checkpoint.Shape.of(source["model"], path) if source else None
+    shape = source.shape if source else None
     args.patch_size = args.patch_size or (shape.patch_size if shape else ENCODERS[args.model]["patch_size"])
     for option in ("input_w", "input_h"):
         if getattr(args, option) % args.patch_size:
@@ -133,14 +133,14 @@ def build_model(args, num_classes: int) -> SETR:
 def evaluate_only(args) -> None:
     """``--evaluate``: figures, a row an image, the masks and a contact sheet of a checkpoint."""
     source = checkpoint.load(args.evaluate)
-    if source.get("phase") != "segmentation":
+    if source.phase != "segmentation":
         raise InputError(f"{args.evaluate} is not a checkpoint of this script; to start from an encoder use --checkpoint")
     settle_model_options(args, source, args.evaluate)
     run = SegmentationRun(args, "eval")
-    if source["classes"] != run.classes:
+    if source.classes != run.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source['classes']}, --root has {run.classes}")
     run.model = build_model(args, len(run.classes))
-    run.model.load_state_dict(source["model"])
+    run.model.load_state_dict(source.parameters)
     run.model.to(run.device)
     run.open()
     results, counts, found, true = engine.evaluate(run)
@@ -169,7 +169,7 @@ def main() -> None:
     if not source:
         say("note: no --checkpoint, the encoder starts from random weights")
     elif not run.resumed:
-        say(checkpoint.load_encoder(model.encoder, source["model"], args.checkpoint, new_head=True))
+        say(checkpoint.load_encoder(model.encoder, source, new_head=True))
     run.open()
     run.prepare(model.to(run.device))
     with run.saving_when_stopped():

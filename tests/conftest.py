@@ -57,6 +57,13 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
     return result
 
 
+def content_of(path: Path) -> dict:
+    """What a checkpoint holds."""
+    from util import checkpoint
+
+    return checkpoint.load(path).content
+
+
 @pytest.fixture(scope="session")
 def pretrained(phantoms, tmp_path_factory) -> Path:
     """The output folder of a finished pre-training of four epochs, the last two with SAM."""

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of
 from PIL import Image
 
-from util import checkpoint
 from util.phantom import write_phantoms
 
 # Checkpoints within epochs, maps before and between, several workers: everything that a stop could leave half done
@@ -90,7 +89,7 @@ def interrupt(
 
 def same_weights(a: Path, b: Path) -> bool:
     """Whether two checkpoints hold bit-identical weights, optimiser state and maps."""
-    a, b = checkpoint.load(a), checkpoint.load(b)
+    a, b = content_of(a), content_of(b)
     weights = all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     moments = all(
         torch.equal(state["exp_avg_sq"], b["optimizer"]["state"][key]["exp_avg_sq"])

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from conftest import TINY_FINETUNE
+from conftest import TINY_FINETUNE, content_of
 from safetensors.torch import save_file
 from stress import hostile_checkpoints
 
@@ -15,7 +15,7 @@ from util.errors import InputError
 def test_save_and_load(tmp_path):
     path = tmp_path / "checkpoint-last.pth"
     checkpoint.save(path, model={"w": torch.arange(3)}, epoch=4, args={"lr": 0.1}, classes=["a", "b"])
-    content = checkpoint.load(path)
+    content = content_of(path)
     assert content["epoch"] == 4 and torch.equal(content["model"]["w"], torch.arange(3))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-last.pth"]
 
@@ -30,7 +30,7 @@ def test_a_save_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError):
         checkpoint.save(path, model={"w": torch.ones(1)}, epoch=2)
-    assert checkpoint.load(path)["epoch"] == 1
+    assert content_of(path)["epoch"] == 1
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -41,15 +41,15 @@ def test_duplicates_survive_the_next_save(tmp_path, monkeypatch, links):
     for epoch in range(3):
         checkpoint.save(last, model={"w": torch.zeros(1)}, epoch=epoch)
         checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
-    assert [checkpoint.load(tmp_path / f"checkpoint-{e}.pth")["epoch"] for e in range(3)] == [0, 1, 2]
+    assert [content_of(tmp_path / f"checkpoint-{e}.pth")["epoch"] for e in range(3)] == [0, 1, 2]
 
 
 def test_newest_skips_a_damaged_one_and_says_so(tmp_path, capsys):
     for epoch in (2, 10):
         checkpoint.save(tmp_path / f"checkpoint-{epoch}.pth", model={"w": torch.zeros(1)}, epoch=epoch)
     (tmp_path / "checkpoint-last.pth").write_bytes(b"half")
-    path, content = checkpoint.newest(tmp_path)
-    assert path.name == "checkpoint-10.pth" and content["epoch"] == 10
+    newest = checkpoint.newest(tmp_path)
+    assert newest.path.name == "checkpoint-10.pth" and newest.content["epoch"] == 10
     assert "checkpoint-last.pth" in capsys.readouterr().out
 
 
@@ -61,7 +61,7 @@ def test_pickles_that_would_run_code_are_refused(tmp_path):
     trace = tmp_path / "it-ran"
     for path in hostile_checkpoints(tmp_path, trace):
         with pytest.raises(InputError, match=path.name):
-            checkpoint.load(path)
+            content_of(path)
     assert not trace.exists()
     torch.load(tmp_path / "in-args.pth", weights_only=False)  # the payload is a real one
     assert trace.exists()
@@ -78,16 +78,16 @@ def test_a_hostile_checkpoint_is_refused_by_the_scripts(call, phantoms, tmp_path
 
 
 def test_safetensors_load(call, phantoms, pretrained, tmp_path):
-    parameters = checkpoint.load(pretrained / "checkpoint-last.pth")["model"]
+    parameters = content_of(pretrained / "checkpoint-last.pth")["model"]
     save_file(parameters, tmp_path / "encoder.safetensors")
-    loaded = checkpoint.load(tmp_path / "encoder.safetensors")["model"]
+    loaded = content_of(tmp_path / "encoder.safetensors")["model"]
     assert all(torch.equal(loaded[name], parameters[name]) for name in parameters)
     command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --epochs 1 --data_path {phantoms}"
     status, out, err = call(f"{command} --output_dir {tmp_path / 'out'} --finetune {tmp_path / 'encoder.safetensors'}")
     assert status == 0 and "tensors loaded" in out, err
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     with pytest.raises(InputError, match=r"broken\.safetensors"):
-        checkpoint.load(tmp_path / "broken.safetensors")
+        content_of(tmp_path / "broken.safetensors")
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path):
@@ -96,4 +96,4 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     torch.save({"model": {}}, tmp_path / "empty.pth")
     for name in ("text.pth", "list.pth", "empty.pth", "absent.pth"):
         with pytest.raises(InputError, match=name):
-            checkpoint.load(tmp_path / name)
+            content_of(tmp_path / name)

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from conftest import TINY_PRETRAIN
+from conftest import TINY_PRETRAIN, content_of
 
 from models_msmae import create_autoencoder
-from util import checkpoint
 from util.log import Averages
 from util.map_source import all_maps
 from util.masking import split_patches, temper, weight_shares
@@ -44,7 +43,7 @@ def test_gpu_and_cpu_agree(call, phantoms, tmp_path):
     for device in ("cpu", "cuda"):
         options = command.replace("--device cpu", f"--device {device}")
         assert call(f"{options} --data_path {phantoms} --output_dir {tmp_path / device}")[0] == 0
-    one, two = (checkpoint.load(tmp_path / device / "checkpoint-last.pth") for device in ("cpu", "cuda"))
+    one, two = (content_of(tmp_path / device / "checkpoint-last.pth") for device in ("cpu", "cuda"))
     for name in one["model"]:
         torch.testing.assert_close(one["model"][name], two["model"][name], atol=2e-4, rtol=1e-3)
 

@@ -6,9 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, run_script
-
-from util import checkpoint
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_script
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "finetune"])
@@ -26,7 +24,7 @@ def test_two_processes_equal_one(phase, phantoms, pretrained, tmp_path):
     )
     result = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    one, two = (checkpoint.load(tmp_path / n / "checkpoint-last.pth") for n in ("one", "two"))
+    one, two = (content_of(tmp_path / n / "checkpoint-last.pth") for n in ("one", "two"))
     for weight in one["model"]:
         torch.testing.assert_close(one["model"][weight], two["model"][weight], atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(one["maps"], two["maps"], atol=5e-3, rtol=1e-3)

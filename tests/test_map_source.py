@@ -86,5 +86,3 @@ def test_all_maps_are_in_the_order_of_their_names():
     torch.testing.assert_close(maps["block3"], model.attention_maps(images, (3,))[:, 0])
     torch.testing.assert_close(maps["consensus"], map_source.map_of(model, images, "consensus"))
     torch.testing.assert_close(maps["relevance"], model.relevance_map(images))
-
-

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import content_of
 
 from models_msmae import AUTOENCODERS, create_autoencoder
 from models_vit import create_encoder, patchify, select, sincos_position_embedding
@@ -251,18 +252,23 @@ def test_published_checkpoints_load(tmp_path):
     torch.save(
         {"model": state, "optimizer": {}, "epoch": 799, "args": argparse.Namespace(mask_ratio=0.75)}, tmp_path / "mae.pth"
     )
-    content = checkpoint.load(tmp_path / "mae.pth")
+    content = content_of(tmp_path / "mae.pth")
     assert content["args"] == {"mask_ratio": 0.75}
     model = create_encoder("vit_tiny_patch16", patch_size=8, img_size=32, num_classes=7, global_pool="token")
-    account = checkpoint.load_encoder(model, content["model"], "mae.pth", new_head=True)
+    account = checkpoint.load_encoder(model, checkpoint.load(tmp_path / "mae.pth"), new_head=True)
     assert torch.equal(model.blocks[5].attn.qkv.weight, source.blocks[5].attn.qkv.weight)
     assert torch.equal(model.norm.weight, source.norm.weight)
     assert "newly initialised: head" in account and "decoder_blocks" in account
 
 
+def held(model):
+    """A checkpoint of a model, as if it had been read from a file."""
+    return checkpoint.Checkpoint("x", {"model": model.state_dict()})
+
+
 def test_position_embedding_is_resampled_to_another_grid():
     source, model = tiny(), create_encoder("vit_tiny_patch16", patch_size=8, img_size=48, num_classes=3)
-    checkpoint.load_encoder(model, source.state_dict(), "x", new_head=True)
+    checkpoint.load_encoder(model, held(source), new_head=True)
     assert model.pos_embed.shape == (1, 37, 192) and model.pos_embed[:, 0].abs().max() == 0
     near = sincos_position_embedding(192, (4, 4))[0, 1:].reshape(4, 4, 192)[1, 1]
     table = model.pos_embed[0, 1:].reshape(6, 6, 192)
@@ -272,6 +278,5 @@ def test_position_embedding_is_resampled_to_another_grid():
 
 def test_other_architecture_is_refused():
     with pytest.raises(InputError, match="another architecture: width 192"):
-        checkpoint.load_encoder(
-            create_encoder("vit_small_patch16", patch_size=8, img_size=32, num_classes=3), tiny().state_dict(), "x", True
-        )
+        other = create_encoder("vit_small_patch16", patch_size=8, img_size=32, num_classes=3)
+        checkpoint.load_encoder(other, held(tiny()), new_head=True)

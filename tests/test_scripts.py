@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, run_script
+from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_script
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -24,7 +24,7 @@ def log_of(folder):
 
 
 def same_weights(a, b):
-    a, b = checkpoint.load(a), checkpoint.load(b)
+    a, b = content_of(a), content_of(b)
     return all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"]) and a["epoch"] == b["epoch"]
 
 
@@ -34,7 +34,7 @@ def test_files_of_a_pretraining(pretrained):
     assert same_weights(pretrained / "checkpoint-3.pth", pretrained / "checkpoint-last.pth")
     assert (pretrained / "sheet-3.png").stat().st_size > 20_000
     assert not list(pretrained.glob(".*"))
-    content = checkpoint.load(pretrained / "checkpoint-last.pth")
+    content = content_of(pretrained / "checkpoint-last.pth")
     assert content["classes"] == ["base", "none", "ring", "skull"] and content["args"]["mask_ratio"] == 0.45
     assert content["maps"].shape == (24, 4, 4) and content["maps"].min() >= 0 and content["maps"].max() <= 1
 
@@ -54,7 +54,7 @@ def test_log_of_a_pretraining(pretrained):
 
 
 def test_maps_before_sam_are_not_in_the_checkpoint(pretrained):
-    assert checkpoint.load(pretrained / "checkpoint-0.pth")["maps"] is None
+    assert content_of(pretrained / "checkpoint-0.pth")["maps"] is None
 
 
 def test_schedule_and_scalars_in_tensorboard(phantoms, tmp_path):
@@ -79,7 +79,7 @@ def test_files_and_log_of_a_fine_tuning(finetuned):
     assert names == {f"checkpoint-{name}.pth" for name in ("0", "1", "2", "last", "best")}
     lines = log_of(finetuned)
     top1 = [line["val_top1"] for line in lines]
-    best = checkpoint.load(finetuned / "checkpoint-best.pth")
+    best = content_of(finetuned / "checkpoint-best.pth")
     assert best["epoch"] == top1.index(max(top1)) and best["best"]["val_top1"] == max(top1)
     assert all(
         line["map_on_masked"] + line["map_on_thrown"] + line["map_on_visible"] == pytest.approx(1, abs=1e-5)
@@ -206,7 +206,7 @@ def run_once(call, script, options, phantoms, folder):
     command = f"{script} {common} --epochs 1 --warmup_epochs 0 --data_path {phantoms} --output_dir {folder} --overwrite"
     status, _, err = call(f"{command} {options}")
     assert status == 0, err
-    return checkpoint.load(folder / "checkpoint-last.pth")["model"]
+    return content_of(folder / "checkpoint-last.pth")["model"]
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def test_runs_with_better_maps(phase, call, pretrained, phantoms, tmp_path):
     assert all(line["map_source"] == "relevance" and "map_on_masked" in line for line in sam)
     assert "map_on_masked" not in lines[first - 1]
     assert set(lines[-1]["localisation"]["sources"]) == set(names(12))
-    content = checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")
+    content = content_of(tmp_path / "run" / "checkpoint-last.pth")
     assert content["map_source"] == sam[-1]["map_source"]
 
 
@@ -315,8 +315,8 @@ def test_compile(phantoms, tmp_path):
     run_script(f"{run} --compile --output_dir {tmp_path / 'compiled'}", tmp_path)
     plain, compiled = (log_of(tmp_path / name)[0]["loss"] for name in ("plain", "compiled"))
     assert compiled == pytest.approx(plain, rel=1e-3)
-    assert checkpoint.load(tmp_path / "compiled" / "checkpoint-last.pth")["model"].keys() == (
-        checkpoint.load(tmp_path / "plain" / "checkpoint-last.pth")["model"].keys()
+    assert content_of(tmp_path / "compiled" / "checkpoint-last.pth")["model"].keys() == (
+        content_of(tmp_path / "plain" / "checkpoint-last.pth")["model"].keys()
     )
 
 

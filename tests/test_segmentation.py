@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import ROOT, content_of, run_script
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, recall_score
 from test_errors import expect_one_line
@@ -21,7 +21,6 @@ from segmentation.metrics import count, figures, summary
 from segmentation.pictures import cases
 from segmentation.schedules import MultiStep, Plateau
 from segmentation.setr import SETR
-from util import checkpoint
 from util.errors import InputError
 from util.errors import run_script as run_main
 from util.phantom import draw_phantom
@@ -72,7 +71,7 @@ def test_training(trained):
     lines = log_of(trained)
     assert [line["epoch"] for line in lines] == [0, 1, 2] and lines[2]["loss"] < lines[0]["loss"]
     assert all(0 <= line[f"val_{name}"] <= 1 for line in lines for name in ("iou", "dice", "iou_whole_set"))
-    best = checkpoint.load(trained / "checkpoint-best.pth")
+    best = content_of(trained / "checkpoint-best.pth")
     assert best["best"]["val_iou"] == max(line["val_iou"] for line in lines) and best["classes"] == ["0", "1"]
 
 
@@ -211,7 +210,7 @@ def test_options(options, pairs_folder, tmp_path, capsys, monkeypatch):
     status, out, err = call(command, capsys, monkeypatch)
     assert status == 0, err
     folder = tmp_path / "output_dir" / ("set-other" if "other" in options else "busi-setr")
-    content, lines = checkpoint.load(folder / "checkpoint-last.pth"), log_of(folder)
+    content, lines = content_of(folder / "checkpoint-last.pth"), log_of(folder)
     rate = content["optimizer"]["param_groups"][0]["lr"]
     if "multistep" in options:
         assert rate == pytest.approx(5e-5) and content["optimizer"]["param_groups"][0]["nesterov"]

@@ -12,10 +12,10 @@ import time
 
 import pytest
 import torch
-from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, run_script
+from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, content_of, run_script
 from stress import FINETUNE, PRETRAIN, finish, interrupt, same_weights
 
-from util import checkpoint, interruption
+from util import interruption
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_dying_process_stops_all_and_a_restart_goes_on(phantoms, tmp_path):
     os.kill(int(listing.split()[-1]), signal.SIGKILL)
     assert process.wait(timeout=120) == 0, (tmp_path / "output.txt").read_text()[-3000:]
     assert "resuming" in (tmp_path / "output.txt").read_text()
-    content = checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")
+    content = content_of(tmp_path / "run" / "checkpoint-last.pth")
     assert content["epoch"] == 29 and torch.isfinite(content["model"]["cls_token"]).all()
 
 
@@ -171,9 +171,9 @@ def test_sigterm_to_torchrun_stops_all_processes_after_a_step(phantoms, tmp_path
     assert process.wait(timeout=120) != 0
     output = (tmp_path / "output.txt").read_text()
     assert output.count("stopped by SIGTERM") == 1, output[-3000:]
-    stopped = checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")
+    stopped = content_of(tmp_path / "run" / "checkpoint-last.pth")
     assert stopped["epoch"] < 39
     process = torchrun(command, tmp_path)
     assert process.wait(timeout=120) == 0
     assert f"resuming {tmp_path / 'run' / 'checkpoint-last.pth'}" in (tmp_path / "output.txt").read_text()
-    assert checkpoint.load(tmp_path / "run" / "checkpoint-last.pth")["epoch"] == 39
+    assert content_of(tmp_path / "run" / "checkpoint-last.pth")["epoch"] == 39

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,104 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from util.errors import InputError
-from util.retired import LAST_COMMIT
+from util.retired import LAST_COMMIT, by_todays_names
 
-FORMAT = 2  # 2: may stand within an epoch
+FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images resized bilinearly
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an encoder's parameters tell of it."""
+
+    width: int
+    depth: int
+    patch_size: int
+    num_patches: int
+
+    def __str__(self) -> str:
+        return f"width {self.width}, {self.depth} blocks, patch size {self.patch_size}"
+
+    @classmethod
+    def of(cls, parameters: dict[str, Tensor], path: str | Path) -> "Shape":
+        try:
+            projection, position = parameters["patch_embed.proj.weight"], parameters["pos_embed"]
+            blocks = {name.split(".")[1] for name in parameters if name.startswith("blocks.")}
+            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1)
+        except (KeyError, IndexError):
+            raise InputError(f"{path} holds no ViT encoder (no patch_embed.proj.weight or pos_embed in it)") from None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read, and all that it tells of its model and its run."""
+
+    path: Path
+    content: dict
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The model's, by MAE's names."""
+        return self.content["model"]
+
+    @property
+    def phase(self) -> str | None:
+        """ "pretrain", "finetune" or "segmentation"; None where another project wrote the file."""
+        return self.content.get("phase")
+
+    @cached_property
+    def options(self) -> dict:
+        """The options of the run that wrote it, by today's names."""
+        return by_todays_names(self.content.get("args", {}))
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes that the head tells apart, where the file says."""
+        return self.content.get("classes")
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes of the head; 0 without a head."""
+        return len(self.parameters.get("head.bias", ()))
+
+    @cached_property
+    def shape(self) -> Shape:
+        """The encoder's; raises :class:`InputError` where the file holds none."""
+        return Shape.of(self.parameters, self.path)
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of the square images that the position embedding is made for."""
+        return round(self.shape.num_patches**0.5) * self.shape.patch_size
+
+    @property
+    def pooling(self) -> str:
+        """What the head reads: "avg" or "token"."""
+        return "avg" if "fc_norm.weight" in self.parameters else "token"
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether it holds a classifier, and no decoder of pre-training."""
+        return self.outputs > 0 and "decoder_pred.weight" not in self.parameters
+
+    def encoder_name(self, encoders: dict[str, dict]) -> str:
+        """Which of ``encoders`` (``embed_dim`` and ``depth`` by name) it holds: the one it names, else the one that fits.
+
+        Raises:
+            InputError: when none fits, or several do and the file names none of them.
+        """
+        fitting = [
+            name
+            for name, encoder in encoders.items()
+            if (encoder["embed_dim"], encoder["depth"]) == (self.shape.width, self.shape.depth)
+        ]
+        named = re.sub("^(ms)?mae_", "", str(self.options.get("model", "")))
+        if named in fitting:
+            return named
+        if not fitting:
+            raise InputError(f"{self.path} holds no encoder that is known here ({self.shape})")
+        if len(fitting) > 1:
+            raise InputError(f"{self.path} may hold {' or '.join(fitting)} ({self.shape}): say which by --model")
+        return fitting[0]
 
 
 def save(path: Path, **content: Any) -> None:
@@ -45,11 +141,8 @@ def duplicate(path: Path, name: str) -> None:
     os.replace(temporary, target)
 
 
-def load(path: str | Path) -> dict:
+def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint: ours, MAE's and MSMAE's published ones, which hold an ``argparse.Namespace``, or safetensors.
-
-    Returns:
-        A dictionary with at least ``model``, the parameters by name.
 
     Raises:
         InputError: when there is no such file, or it is no checkpoint, or it would run code.
@@ -59,9 +152,10 @@ def load(path: str | Path) -> dict:
         raise InputError(f"checkpoint {path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return {"model": load_safetensors(path)}
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = {"model": load_safetensors(path)}
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason})") from None
@@ -69,13 +163,13 @@ def load(path: str | Path) -> dict:
         content = {"model": content}  # a bare state dict
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or not content["model"]:
         raise InputError(f"{path} is no checkpoint: it holds no parameters under 'model'")
-    if not isinstance(content.get("args", {}), dict):
+    if isinstance(content.get("args"), argparse.Namespace):
         content["args"] = vars(content["args"])
     if "reg_token" in content["model"]:
         raise InputError(f"{path} has register tokens, which are not supported; commit {LAST_COMMIT} was the last with them")
     if content.get("format", FORMAT) > FORMAT:
         raise InputError(f"{path} was written by a newer version of this project (format {content['format']})")
-    return content
+    return Checkpoint(path, content)
 
 
 def numbered(folder: Path) -> list[Path]:
@@ -84,12 +178,12 @@ def numbered(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def newest(folder: Path) -> tuple[Path, dict] | None:
-    """The newest checkpoint of a run that loads, and its content; says which ones had to be skipped."""
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run that loads; says which ones had to be skipped."""
     candidates = [path for path in (folder / "checkpoint-last.pth", *numbered(folder)) if path.exists()]
     for path in candidates:
         try:
-            return path, load(path)
+            return load(path)
         except InputError as error:
             print(f"skipped: {error}", flush=True)
     return None
@@ -101,35 +195,12 @@ def prune(folder: Path, keep: int | None) -> None:
         path.unlink()
 
 
-@dataclass
-class Shape:
-    """What a checkpoint's parameters tell of its encoder."""
-
-    width: int
-    depth: int
-    patch_size: int
-    num_patches: int
-
-    def __str__(self) -> str:
-        return f"width {self.width}, {self.depth} blocks, patch size {self.patch_size}"
-
-    @classmethod
-    def of(cls, parameters: dict[str, Tensor], path: str | Path) -> "Shape":
-        try:
-            projection, position = parameters["patch_embed.proj.weight"], parameters["pos_embed"]
-            blocks = {name.split(".")[1] for name in parameters if name.startswith("blocks.")}
-            return cls(projection.shape[0], len(blocks), projection.shape[-1], position.shape[1] - 1)
-        except (KeyError, IndexError):
-            raise InputError(f"{path} holds no ViT encoder (no patch_embed.proj.weight or pos_embed in it)") from None
-
-
-def load_encoder(model: torch.nn.Module, parameters: dict[str, Tensor], path: str | Path, new_head: bool) -> str:
+def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> str:
     """Load an encoder from a pre-training or fine-tuning checkpoint; the position embedding is resampled to the grid.
 
     Args:
         model: a :class:`models_vit.VisionTransformer`.
-        parameters: by MAE's names; those of a decoder are left aside.
-        path: for messages.
+        source: its decoder, if any, is left aside.
         new_head: leave the head as it is initialised.
 
     Returns:
@@ -138,16 +209,17 @@ def load_encoder(model: torch.nn.Module, parameters: dict[str, Tensor], path: st
     Raises:
         InputError: when the architecture differs.
     """
-    found, wanted = Shape.of(parameters, path), Shape.of(model.state_dict(), "the model")
-    if replace(found, num_patches=0) != replace(wanted, num_patches=0):
+    path, parameters, own = source.path, source.parameters, model.state_dict()
+    there, wanted = source.shape, Shape.of(own, "the model")
+    if replace(there, num_patches=0) != replace(wanted, num_patches=0):
         raise InputError(
-            f"{path} holds another architecture: {found}; the model has {wanted}: change --model or --patch_size"
+            f"{path} holds another architecture: {there}; the model has {wanted}: change --model or --patch_size, or leave "
+            "them out"
         )
-    own = model.state_dict()
     chosen = {
         name: value for name, value in parameters.items() if name in own and not (new_head and name.startswith("head."))
     }
-    if found.num_patches != wanted.num_patches:
+    if there.num_patches != wanted.num_patches:
         chosen["pos_embed"] = resample_abs_pos_embed(chosen["pos_embed"], list(model.grid_size))
     wrong = [name for name, value in chosen.items() if value.shape != own[name].shape]
     if wrong:

@@ -1,13 +1,12 @@
 """What pre-training and fine-tuning have beyond any run: folders of labelled images, and the maps of the training images."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from util import distributed, map_source
 from util.attention_map import relative_entropy
 from util.augment import Augment
+from util.checkpoint import Checkpoint
 from util.data import TrainingImages, open_folders
 from util.images import Images
 from util.localisation import find_masks, measure
@@ -15,7 +14,7 @@ from util.log import say
 from util.masking import temper
 from util.optimisation import Schedule
 from util.options import check_training
-from util.run import Run
+from util.run import Run, named_folder
 
 
 class ClassificationRun(Run):
@@ -24,15 +23,16 @@ class ClassificationRun(Run):
     Args:
         args: the options.
         phase: "pretrain", "finetune" or "eval".
+        departures: from the protocol; resumed: as in :class:`util.run.Run`.
     """
 
-    def __init__(self, args, phase: str):
+    def __init__(self, args, phase: str, departures: dict[str, tuple] | None = None, resumed: Checkpoint | None = None):
         splits = ("val",) if phase == "eval" else ("train", "val")
         self._folders = open_folders(args.data_path, splits, args.num_classes)
         if phase != "eval":
             check_training(args, len(self._folders[0]))
-        default_folder = Path("output_dir") / f"{phase}-{Path(args.data_path).resolve().name}"
-        super().__init__(args, phase, self._folders[0].classes, default_folder)
+        default_folder = named_folder(args.data_path, phase)
+        super().__init__(args, phase, self._folders[0].classes, default_folder, departures, resumed)
         self.map_entropy: float | None = None  # of the training set's maps; None until there are maps
         self.map_source: str | None = None  # where these come from
 

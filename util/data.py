@@ -112,9 +112,9 @@ class TrainingImages(SeededDataset):
         return {"image": image, "weights": weights, "noise": noise, "label": self.images.labels[index]}
 
 
-def resize_whole(image: Tensor, size: int, interpolation: InterpolationMode = InterpolationMode.BICUBIC) -> Tensor:
-    """A whole image ``[3, H, W]`` resized to a square ``[3, size, size]``, its aspect not kept."""
-    return TF.resize(image, [size] * 2, interpolation, antialias=True)
+def resize_whole(image: Tensor, size: int) -> Tensor:
+    """A whole image ``[3, H, W]`` resized bilinearly to a square ``[3, size, size]``, its aspect not kept."""
+    return TF.resize(image, [size] * 2, InterpolationMode.BILINEAR, antialias=True)
 
 
 def prepared(prepare: Callable[[int], tuple], indices: Sequence[int], batch_size: int) -> Iterator[list[tuple]]:
@@ -134,11 +134,7 @@ def prepared(prepare: Callable[[int], tuple], indices: Sequence[int], batch_size
 
 
 def whole_batches(
-    images: Images,
-    size: int,
-    batch_size: int,
-    interpolation: InterpolationMode = InterpolationMode.BICUBIC,
-    chosen: Sequence[int] | None = None,
+    images: Images, size: int, batch_size: int, chosen: Sequence[int] | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Whole, un-augmented images in order, resized to squares, and labels; with several processes, every n-th.
 
@@ -146,15 +142,12 @@ def whole_batches(
         images: of which ``chosen``, indices, are used (None: all).
         size: side of the squares in pixels.
         batch_size: images in a batch; the last one may be smaller.
-        interpolation: of the resizing.
 
     Yields:
         ``[B, 3, size, size]`` uint8 and ``[B]`` int64.
     """
     indices = range(len(images)) if chosen is None else chosen
-    for batch in prepared(
-        lambda index: (resize_whole(images[index], size, interpolation), images.labels[index]), indices, batch_size
-    ):
+    for batch in prepared(lambda index: (resize_whole(images[index], size), images.labels[index]), indices, batch_size):
         squares, labels = zip(*batch, strict=True)
         yield torch.stack(squares), torch.stack(labels)
 

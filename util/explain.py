@@ -11,7 +11,6 @@ picture = reconstruction(model, "scan.png", split)
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from util.augment import denormalize, normalize
 from util.data import resize_whole
@@ -21,10 +20,10 @@ from util.map_source import map_of, names
 from util.masking import Split, split_patches
 
 
-def network_input(model: torch.nn.Module, path: str, interpolation: InterpolationMode) -> Tensor:
+def network_input(model: torch.nn.Module, path: str) -> Tensor:
     """An image file as a model takes it: ``[1, 3, S, S]``, whole, resized to its input size, normalised, on its device."""
     side = model.grid_size[0] * model.patch_size
-    return normalize(resize_whole(read_image(path), side, interpolation)[None].to(model.cls_token.device))
+    return normalize(resize_whole(read_image(path), side)[None].to(model.cls_token.device))
 
 
 def attention_map(model: torch.nn.Module, path: str, source: str = "consensus") -> Tensor:
@@ -39,9 +38,9 @@ def attention_map(model: torch.nn.Module, path: str, source: str = "consensus") 
         ``[gh, gw]`` float32 in [0, 1], on the CPU.
     """
     depth = len(model.blocks)
-    if source not in names(depth)[:-1] and source != f"block{depth}":
-        raise InputError(f"no map source {source!r}; there are {', '.join(names(depth)[:-1])}")
-    pixels = network_input(model, path, InterpolationMode.BILINEAR)
+    if source not in names(depth) and source != f"block{depth}":
+        raise InputError(f"no map source {source!r}; there are {', '.join(names(depth))}")
+    pixels = network_input(model, path)
     model.eval()
     return map_of(model, pixels, source)[0].cpu()
 
@@ -76,7 +75,7 @@ def reconstruction(model: torch.nn.Module, path: str, split: Split) -> Tensor:
     """
     if not hasattr(model, "reconstruct"):
         raise InputError("this model has no decoder; load a checkpoint of pre-training")
-    pixels = network_input(model, path, InterpolationMode.BICUBIC)
+    pixels = network_input(model, path)
     model.eval()
     split = Split(*(part.to(pixels.device) for part in split))
     patches = model.pixels(pixels, torch.arange(model.patch_embed.num_patches, device=pixels.device)[None])

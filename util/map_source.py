@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from util.attention_map import average_heads
 from util.errors import InputError
@@ -77,7 +76,7 @@ def maps(
         return map_of(model, pixels, source)
 
     title = f"maps of {images.root.name}"
-    return over_images(compute, model, images, args, precision, title, InterpolationMode.BILINEAR, chosen)
+    return over_images(compute, model, images, args, precision, title, chosen)
 
 
 def maps_by_source(
@@ -89,5 +88,5 @@ def maps_by_source(
         return all_maps(model, pixels)
 
     title = f"all maps of {images.root.name}"
-    found = over_images(compute, model, images, args, precision, title, InterpolationMode.BILINEAR, chosen)
+    found = over_images(compute, model, images, args, precision, title, chosen)
     return dict(zip(names(len(model.blocks)), found.unbind(1), strict=True))

@@ -15,7 +15,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to each help text, except where there is none to state."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False, argparse.SUPPRESS) else super()._get_help_string(action)
+        told = "(default" in action.help or action.default in (None, False, argparse.SUPPRESS)
+        return action.help if told else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,28 +49,67 @@ def number(kind: type, low: float | None = None, high: float | None = None, open
     return convert
 
 
-def parse(parser: Parser, arguments: list[str] | None, paper: dict) -> argparse.Namespace:
-    """Parse a command line; ``--protocol paper`` first puts the paper's choices in the place of the defaults.
+def parse(
+    parser: Parser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
+) -> argparse.Namespace:
+    """Parse a command line. What is not typed comes from a checkpoint, else from the protocol, else from the option itself.
 
     Args:
-        paper: defaults of ``--protocol paper`` by the option's name in the namespace, where they differ from ours.
+        protocols: by name, what the options say under it; "paper" is followed where nothing says otherwise.
+        recorded: options that a checkpoint was made with. A protocol that is typed goes before them.
     """
     parser.add_argument(
         "--protocol",
-        choices=("measured", "paper"),
-        default="measured",
-        help="what is not given is chosen as our measurements favour it (RESULTS.md), or as in the paper",
+        type=_protocol,
+        choices=tuple(protocols),
+        default="paper",
+        help="what options say that are not given: paper, as in the paper; tuned, as our measurements favour (RESULTS.md)",
     )
-    ahead = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    ahead.add_argument("--protocol", nargs="?")  # used wrongly, it is the parser's to report
-    if ahead.parse_known_args(arguments)[0].protocol == "paper":
-        parser.set_defaults(**paper)
     add_retired_options(parser)
+    names, not_typed = vars(parser.parse_args(arguments)), object()
+    typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
+    typed = {name: value for name, value in typed.items() if value is not not_typed}
+    recorded = {name: value for name, value in (recorded or {}).items() if name in names}
+    if "protocol" in typed:
+        defaults = {**recorded, **protocols[typed["protocol"]]}
+    else:
+        defaults = {**protocols[recorded.get("protocol", "paper")], **recorded}
+    parser.set_defaults(**defaults)
     return parser.parse_args(arguments)
 
 
-MASK_RATIO, THROW_RATIO = 0.45, 0.3  # SAM's
-PAPERS_MAP = {"map": "last", "map_temperature": 1.0}
+def _protocol(text: str) -> str:
+    if text == "measured":
+        raise argparse.ArgumentTypeError("'measured' is called 'tuned' now")
+    return text
+
+
+def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[str, tuple]:
+    """The options of the method that depart from their protocol: by name, what they are and what the protocol says."""
+    return {
+        name: (value, getattr(protocol, name))
+        for name, value in vars(args).items()
+        if name not in NOT_OF_THE_METHOD and value != getattr(protocol, name)
+    }
+
+
+def describe_protocol(name: str, departures: dict[str, tuple]) -> str:
+    """A line that says which protocol a run follows, and where it departs from it."""
+    listed = [f"--{option} {spelled(value)} ({name}: {spelled(own)})" for option, (value, own) in departures.items()]
+    return f"protocol: {name}, except {', '.join(listed)}" if listed else f"protocol: {name}"
+
+
+def spelled(value) -> str:
+    """An option's value as one would type it."""
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple | list) else f"{value}"
+
+
+NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
+    *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
+    *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
+    *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
+)
+MASK_RATIO, THROW_RATIO = 0.45, 0.3  # the paper's
 COUNT = number(int, 1)
 NOT_NEGATIVE = number(float, 0)
 RATIO = number(float, 0, 1, open_ends="high")
@@ -81,6 +121,9 @@ class SaveEvery(NamedTuple):
 
     epochs: int
     steps: int
+
+    def __str__(self) -> str:
+        return f"{self.steps}steps" if self.steps else f"{self.epochs}"
 
     @classmethod
     def parse(cls, text: str) -> "SaveEvery":
@@ -96,7 +139,7 @@ class SaveEvery(NamedTuple):
 
 def add_data_options(parser: Parser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data_path", required=True, metavar="DIR", help="folder with train/CLASS/* and val/CLASS/*")
+    group.add_argument("--data_path", metavar="DIR", help="folder with train/CLASS/* and val/CLASS/*")
     group.add_argument(
         "--num_classes", "--nb_classes", type=COUNT, metavar="N", help="number of classes (default: those of the folders)"
     )
@@ -116,6 +159,7 @@ def add_data_options(parser: Parser) -> None:
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
     )
+    group.add_argument("--no_pin_mem", action="store_false", dest="pin_mem", help=argparse.SUPPRESS)
     group.add_argument(
         "--crop_scale",
         type=number(float, 0, 1, open_ends="low"),
@@ -137,43 +181,40 @@ def default_workers() -> int:
     return min(10, os.cpu_count() or 1)
 
 
-def add_model_options(parser: Parser, models: list[str], default: str, input_size: int | None) -> argparse._ArgumentGroup:
+def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", choices=models, default=default, metavar="NAME", help="one of: " + ", ".join(models))
-    from_checkpoint = "" if input_size else " (default: the checkpoint's, else 224)"
-    group.add_argument(
-        "--input_size", type=COUNT, default=input_size, metavar="PIXELS", help="side of the input" + from_checkpoint
-    )
-    group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch (default: the model's)")
+    group.add_argument("--model", choices=models, metavar="NAME", help="one of: " + ", ".join(models))
+    group.add_argument("--input_size", type=COUNT, metavar="PIXELS", help="side of the input")
+    group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch")
     return group
 
 
 def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: int) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("masking (SAM: METHOD.md)")
-    default = "none, or attention where --mask_ratio or --throw_ratio is given" if "none" in kinds else "attention"
     group.add_argument(
         "--masking",
         choices=kinds,
-        help="what chooses the hidden patches: the attention map (SAM), or chance"
-        + "; none hides nothing" * ("none" in kinds)
-        + f" (default: {default})",
+        default="attention",
+        help="what chooses the hidden patches: the attention map (SAM), or chance",
     )
-    group.add_argument("--mask_ratio", type=RATIO, help=f"share of the patches that SAM masks (default: {MASK_RATIO})")
-    group.add_argument("--throw_ratio", type=RATIO, help=f"share of the patches that SAM throws (default: {THROW_RATIO})")
+    for name, ratio, verb in (("mask", MASK_RATIO, "masks"), ("throw", THROW_RATIO, "throws")):
+        text = f"share of the patches that SAM {verb} (default: {ratio})"
+        group.add_argument(f"--{name}_ratio", type=RATIO, default=ratio, help=text)
     group.add_argument(
         "--loc_interval", type=COUNT, default=loc_interval, metavar="EPOCHS", help="epochs between refreshes of the maps"
     )
     group.add_argument(
+        "--preview_every",
         "--look_every",
         type=COUNT,
         metavar="EPOCHS",
-        help="epochs between looks at validation images: a sheet of pictures, and where all maps look "
-        "(default: --loc_interval)",
+        help="epochs between previews: a sheet of pictures of validation images, and where all maps look (default: before "
+        "each refresh of the maps)",
     )
     group.add_argument(
         "--map",
         type=map_source.parse,
-        default="consensus",
+        default="last",
         metavar="SOURCE",
         help="where maps come from: consensus, what all blocks look at; last, the last block's attention (the paper); "
         "blockN, the N-th block's, as block3; relevance, gradient-weighted, of the predicted class",
@@ -181,18 +222,10 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
     group.add_argument(
         "--map_temperature",
         type=number(float, 0, open_ends="low"),
-        default=0.4,
-        help="above 1 the map is flattened before SAM draws by it, below 1 sharpened (the paper: 1)",
+        default=1.0,
+        help="above 1 the map is flattened before SAM draws by it, below 1 sharpened",
     )
     return group
-
-
-def settle_masking(args, otherwise: str) -> None:
-    """Settle what masks where ``--masking`` is not given, SAM if its ratios are and else ``otherwise``, and these ratios."""
-    given = args.mask_ratio is not None or args.throw_ratio is not None
-    args.masking = args.masking or ("attention" if given else otherwise)
-    args.mask_ratio = MASK_RATIO if args.mask_ratio is None else args.mask_ratio
-    args.throw_ratio = THROW_RATIO if args.throw_ratio is None else args.throw_ratio
 
 
 def add_optimisation_options(
@@ -251,13 +284,16 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     return group
 
 
-def check_grid(args) -> int:
-    """Number of patches of an image, ``args.input_size`` and ``args.patch_size`` being settled."""
-    if args.input_size % args.patch_size:
-        raise InputError(
-            f"--input_size {args.input_size} is not a multiple of the patch size {args.patch_size} (--patch_size)"
-        )
-    return (args.input_size // args.patch_size) ** 2
+def check_data_path(data_path: str | None) -> None:
+    if not data_path:
+        raise InputError("--data_path DIR is missing: the folder with train/CLASS/* and val/CLASS/*")
+
+
+def check_grid(input_size: int, patch_size: int) -> int:
+    """Number of patches of an image; raise :class:`InputError` where the sizes do not go together."""
+    if input_size % patch_size:
+        raise InputError(f"--input_size {input_size} is not a multiple of the patch size {patch_size} (--patch_size)")
+    return (input_size // patch_size) ** 2
 
 
 def check_ratios(num_patches: int, mask_ratio: float, throw_ratio: float, names: str) -> None:

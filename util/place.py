@@ -144,10 +144,14 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def describe(folder: Path, options: dict, phase: str, device: torch.device) -> None:
-    """Write ``run.json``: how the run was called, with what options, and where."""
+def describe(
+    folder: Path, options: dict, phase: str, device: torch.device, departures: dict[str, tuple] | None = None
+) -> None:
+    """Write ``run.json``: how the run was called, with what options, where they depart from the protocol, and where."""
+    protocol = {"name": options.get("protocol"), "departures": departures}
     content = {
         "phase": phase,
+        **({"protocol": protocol} if departures is not None else {}),
         "command": ["python", *sys.argv],
         "options": options,
         "environment": environment(device),

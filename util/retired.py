@@ -1,16 +1,19 @@
 """Options that are not taken: each is answered by one line that says why, and what to do instead."""
 
 import argparse
+from pathlib import Path
+
+from util.errors import InputError
 
 LAST_COMMIT = "c10a737"  # the last one with the ideas that measurements showed to be of no use (docs/trials.md)
 
 _NO_USE = f"it did not help and was removed (docs/trials.md); commit {LAST_COMMIT} is the last one that has it"
-_TORCHRUN = "torchrun says it; start several processes by torchrun --nproc_per_node N SCRIPT ..."
+_TORCHRUN = "leave it out; for several GPUs start the script by torchrun --nproc_per_node N, which sets it"
 _IDLE = "it did nothing in the released scripts; leave it out"
 RETIRED = {
     **dict.fromkeys(("--registers", "--map_uniform", "--visible_end"), _NO_USE),
-    **dict.fromkeys(("--world_size", "--dist_url", "--local_rank", "--dist_on_itp"), _TORCHRUN),
-    "--dist_eval": "evaluation uses all processes by itself; leave it out",
+    **dict.fromkeys(("--world_size", "--dist_url", "--local_rank", "--local-rank", "--dist_on_itp"), _TORCHRUN),
+    "--dist_eval": "leave it out; under torchrun all processes share an evaluation",
     "--resplit": f"{_IDLE} (python -m util.split makes splits)",
     "--input_channels": "images are read as RGB, greyscale included; leave it out",
     "--cfg": f"{_IDLE}; options are given on the command line",
@@ -33,3 +36,23 @@ def add_retired_options(parser: argparse.ArgumentParser) -> None:
     for name in RETIRED:
         if name not in parser._option_string_actions:
             parser.add_argument(name, action=Retired)
+
+
+def by_todays_names(options: dict) -> dict:
+    """The options of an older checkpoint, by the names that they have today."""
+    renamed = {"look_every": "preview_every"}
+    found = {renamed.get(name, name): value for name, value in options.items()}
+    if found.get("protocol") == "measured":
+        found["protocol"] = "tuned"
+    if isinstance(found.get("save_every"), list):
+        epochs, steps = found["save_every"]
+        found["save_every"] = f"{steps}steps" if steps else f"{epochs}"
+    return found
+
+
+def refuse_retired(options: dict, path: Path) -> None:
+    """Raise :class:`InputError` where a run to go on with was made with what is not there any more."""
+    idle = {"registers": (0, None), "map_uniform": (0.0,), "visible_end": ("low",)}
+    for name, values in idle.items():
+        if options.get(name, values[0]) not in values:
+            raise InputError(f"{path} was made with --{name} {options[name]}: {_NO_USE}")

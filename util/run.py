@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from util import checkpoint, distributed, interruption
+from util.checkpoint import Checkpoint
 from util.data import SeededDataset, training_loader
 from util.errors import DiskError, InputError
 from util.log import Averages, RunLog, say
 from util.optimisation import Precision, Stepper
+from util.options import describe_protocol
 from util.place import check_socket, check_space, clear, describe, make_writable, output_folder, start
 from util.progress import time_left
+from util.retired import refuse_retired
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 # Options that may differ in a resumed run without a word
@@ -24,36 +27,44 @@ PLACES += ("data_path", "root", "num_workers", "pin_mem", "device")
 
 def plain(args) -> dict:
     """The options as a dictionary of plain values, as a checkpoint may hold them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
+    values = {**vars(args), "save_every": str(args.save_every)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def find_resume(args, folder: Path, phase: str, classes: list[str]) -> dict | None:
-    """The checkpoint to go on from, or None.
+def find_resumed(args, phase: str, default_folder: Path | None = None) -> Checkpoint | None:
+    """The checkpoint that ``--resume`` names; None where "auto" finds none.
 
     Raises:
-        InputError: when it comes from another phase or from other classes.
+        InputError: when it comes from another phase.
     """
-    if not args.resume:
-        return None
     if args.resume == "auto":
+        folder = Path(args.output_dir) if args.output_dir else default_folder or named_folder(args.data_path, phase)
         found = checkpoint.newest(folder)
         if not found:
             say(f"--resume auto: no checkpoint in {folder}, starting from the beginning")
             return None
     else:
-        found = Path(args.resume), checkpoint.load(args.resume)
-    path, content = found
-    if content.get("phase") != phase:
+        found = checkpoint.load(args.resume)
+    if found.phase != phase:
         raise InputError(
-            f"{path} is not a checkpoint of this script's training; an encoder to start from belongs to --finetune (in "
-            "segmentation to --checkpoint)"
+            f"{found.path} is not a checkpoint of this script's training, to go on from; give an encoder to begin from by "
+            "--finetune (in segmentation by --checkpoint)"
         )
-    if content["classes"] != classes:
-        raise InputError(f"{path} was trained on the classes {content['classes']}, the data has {classes}")
-    steps = f", {content['step']} steps of the next" if content.get("step") else ""
-    say(f"resuming {path}, {content['epoch'] + 1} epochs done{steps}")
-    content["path"] = Path(path)
-    return content
+    refuse_retired(found.options, found.path)
+    return found
+
+
+def options_to_go_on_with(resumed: Checkpoint | None) -> dict:
+    """The options of a run that goes on, all but those that name where it lies and how it was started."""
+    started = ("output_dir", "overwrite", "resume", "start_epoch", "eval")
+    return {name: value for name, value in resumed.options.items() if name not in started} if resumed else {}
+
+
+def named_folder(data_path: str | None, phase: str) -> Path:
+    """The folder of a run's files where no option names one: ``output_dir/PHASE-DATASET``."""
+    if not data_path:
+        raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
+    return Path("output_dir") / f"{phase}-{Path(data_path).resolve().name}"
 
 
 class Run:
@@ -67,14 +78,31 @@ class Run:
         phase: of the project, as a checkpoint names it; "eval" trains nothing.
         classes: their names.
         default_folder: of the run's files, where no option says another.
+        departures: what departs from the protocol, for ``run.json``.
+        resumed: the checkpoint to go on from.
     """
 
-    def __init__(self, args, phase: str, classes: list[str], default_folder: Path):
-        self.args, self.phase, self.classes = args, phase, classes
+    def __init__(
+        self,
+        args,
+        phase: str,
+        classes: list[str],
+        default_folder: Path,
+        departures: dict[str, tuple] | None = None,
+        resumed: Checkpoint | None = None,
+    ):
+        self.args, self.phase, self.classes, self.departures = args, phase, classes, departures
         self.folder = output_folder(args, default_folder, evaluating=phase == "eval")
         self.device = start(args)
         self.precision = Precision(self.device, args.amp)
-        self.resumed = None if phase == "eval" else find_resume(args, self.folder, phase, classes)
+        if departures is not None:
+            say(describe_protocol(args.protocol, departures))
+        self.resumed = resumed
+        if resumed:
+            if resumed.classes != classes:
+                raise InputError(f"{resumed.path} was trained on the classes {resumed.classes}, the data has {classes}")
+            done, step = resumed.content["epoch"] + 1, resumed.content.get("step")
+            say(f"resuming {resumed.path}, {done} epochs done{f', {step} steps of the next' if step else ''}")
         self.best: dict = {}  # epoch and figures of the best validation so far
 
     def open(self) -> None:
@@ -107,7 +135,7 @@ class Run:
         if args.overwrite and distributed.is_main():
             clear(self.folder)
         if distributed.is_main():
-            describe(self.folder, plain(args), self.phase, self.device)
+            describe(self.folder, plain(args), self.phase, self.device, self.departures)
         if args.compile:
             torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
             model.compile()
@@ -252,7 +280,7 @@ class Run:
 
     def _restore(self) -> int:
         """Load the checkpoint to go on from, if any; return the first epoch to do."""
-        content = self.resumed
+        content = self.resumed.content if self.resumed else None
         self.interrupted = content if content and content.get("step") else {}
         if content:
             try:
@@ -266,15 +294,17 @@ class Run:
                 reason = str(error).split("\n")[-1].strip()
                 raise InputError(f"--resume: the checkpoint does not fit this model and data ({reason})") from None
             now = plain(self.args)
-            for name, old in content["args"].items():
+            for name, old in self.resumed.options.items():
                 if name not in PLACES and now.get(name, old) != old:
                     say(f"note: --{name} was {old} in the resumed run and is {now[name]} now")
+            if content.get("format", 1) < 3:
+                say("note: validation images are resized bilinearly now, where the resumed run resized them bicubically")
         if self.args.start_epoch is not None:
             self.interrupted = {}
             return self.args.start_epoch
         if not content:
             return 0
-        if content["path"] == self.folder / "checkpoint-last.pth" and not self.interrupted:
+        if self.resumed.path == self.folder / "checkpoint-last.pth" and not self.interrupted:
             # a run killed right after writing it may not have named it
             self._name(content["epoch"], self.best.get("epoch") == content["epoch"])
         return content["epoch"] + 1

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
 from util import distributed, interruption
 from util.augment import normalize
@@ -22,7 +21,6 @@ def over_images(
     args,
     precision: Precision,
     title: str,
-    interpolation: InterpolationMode = InterpolationMode.BICUBIC,
     chosen: Sequence[int] | None = None,
 ) -> Tensor:
     """``compute(pixels, labels)`` in evaluation mode for whole images in their order, on the CPU as float32.
@@ -34,7 +32,6 @@ def over_images(
         args: ``input_size`` and ``batch_size``.
         precision: of the model's products.
         title: of the progress bar.
-        interpolation: of the resizing.
 
     Raises:
         Stopped: between batches, when a signal asked for it.
@@ -43,7 +40,7 @@ def over_images(
     model.eval()
     rows = []
     total = len(images) if chosen is None else len(chosen)
-    batches = whole_batches(images, args.input_size, args.batch_size, interpolation, chosen)
+    batches = whole_batches(images, args.input_size, args.batch_size, chosen)
     own = -(-total // distributed.world_size())
     for batch, labels in track(batches, title, total=-(-own // args.batch_size), scale=args.batch_size):
         pixels = normalize(batch.to(precision.device, non_blocking=True))
