@@ -32,7 +32,7 @@ stress: $(VENV)/ready-to-test
 	PYTHONPATH=.:tests $(BIN)/python -m stress
 
 bench: $(VENV)/ready-to-bench
-	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.speed
 
 ablation: $(VENV)/ready
 	test -d ablation/data || $(BIN)/python -m util.phantom ablation/data --train 400 --val 200 --size 64
@@ -48,8 +48,8 @@ figures: $(VENV)/ready
 		--flips --device cpu --output_dir demo/segment --resume auto
 	$(BIN)/python segmentation/train.py --evaluate demo/segment/checkpoint-last.pth --root demo/segmentation --device cpu \
 		--output_dir demo/segment-eval --overwrite
-	$(BIN)/python -m benchmarks.throughput --parts efficiency --output benchmarks/efficiency.json
-	$(BIN)/python -m benchmarks.figures --eval $(EVAL) --segmentation demo/segment-eval
+	$(BIN)/python -m benchmarks.speed --parts efficiency --output benchmarks/efficiency.json
+	$(BIN)/python -m benchmarks.pictures --eval $(EVAL) --segmentation demo/segment-eval
 
 $(VENV)/ready: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

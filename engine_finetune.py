@@ -8,15 +8,17 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from util import distributed, figures, map_source
-from util.augment import mix_batch
-from util.classification import ClassificationRun
-from util.data import resize_whole
-from util.log import Averages
-from util.loop import training_steps
+from util.data.augment import mix_batch
+from util.data.loading import resize_whole
+from util.evaluation import pictures as figures
+from util.evaluation.inference import over_images
+from util.evaluation.metrics import figures_of_merit
+from util.maps import sources as map_source
 from util.masking import split_patches, temper, weight_shares
-from util.metrics import figures_of_merit
-from util.whole_set import over_images
+from util.system import distributed
+from util.training.classification import ClassificationRun
+from util.training.epoch import training_steps
+from util.training.log import Averages
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # figures of merit of every epoch
 
@@ -87,7 +89,7 @@ def evaluate(run: ClassificationRun, localise: bool) -> tuple[dict, torch.Tensor
         localise: also measure where the maps look (``run.localise``).
 
     Returns:
-        The figures of :func:`util.metrics.figures_of_merit`, with ``loss`` and maybe localisation; the probabilities
+        The metrics, with ``loss`` and maybe localisation; the probabilities
         ``[N, classes]``; and the features that the head reads, ``[N, D]``.
     """
     model, images = run.model, run.val_images

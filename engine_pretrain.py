@@ -4,13 +4,13 @@ import time
 
 import torch
 
-from util import distributed
-from util.classification import ClassificationRun
-from util.log import Averages
-from util.loop import training_steps
+from util.evaluation.inference import class_probabilities
+from util.evaluation.preview import draw_sheet
 from util.masking import Split, split_patches, temper, weight_shares
-from util.sheet import draw_sheet
-from util.whole_set import class_probabilities
+from util.system import distributed
+from util.training.classification import ClassificationRun
+from util.training.epoch import training_steps
+from util.training.log import Averages
 
 NO_LABEL = -100  # what PyTorch's cross-entropy leaves out
 

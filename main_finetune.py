@@ -8,16 +8,20 @@ from torch import nn
 
 import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
-from util import checkpoint, distributed, map_source, metrics, options
-from util.augment import Augment, PolicyAugment
-from util.checkpoint import Checkpoint
-from util.classification import ClassificationRun
-from util.errors import InputError, run_script
-from util.log import say
-from util.optimisation import parameter_groups
-from util.run import find_resumed, options_to_go_on_with
-from util.seeds import seed_everything
-from util.sheet import draw_sheet
+from util import options
+from util.data.augment import Augment, PolicyAugment
+from util.evaluation import metrics
+from util.evaluation.preview import draw_sheet
+from util.maps import sources as map_source
+from util.system import distributed
+from util.system.console import say
+from util.system.errors import InputError, run_script
+from util.system.seeds import seed_everything
+from util.training import checkpoint
+from util.training.checkpoint import Checkpoint
+from util.training.classification import ClassificationRun
+from util.training.optimisation import parameter_groups
+from util.training.run import find_resumed, options_to_go_on_with
 
 PROTOCOLS = {"paper": {"masking": "attention"}, "tuned": {"masking": None}}  # None: on all patches, unless ratios are given
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")

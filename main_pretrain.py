@@ -6,15 +6,16 @@ import argparse
 
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
-from util import map_source, options
-from util.augment import Augment
-from util.checkpoint import Checkpoint
-from util.classification import ClassificationRun
-from util.errors import InputError, run_script
-from util.log import say
-from util.optimisation import parameter_groups
-from util.run import find_resumed, options_to_go_on_with
-from util.seeds import seed_everything
+from util import options
+from util.data.augment import Augment
+from util.maps import sources as map_source
+from util.system.console import say
+from util.system.errors import InputError, run_script
+from util.system.seeds import seed_everything
+from util.training.checkpoint import Checkpoint
+from util.training.classification import ClassificationRun
+from util.training.optimisation import parameter_groups
+from util.training.run import find_resumed, options_to_go_on_with
 
 PROTOCOLS = {
     "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},

@@ -20,8 +20,8 @@ from models_vit import (
     select,
     sincos_position_embedding,
 )
-from util import checkpoint
 from util.masking import Split
+from util.training import checkpoint
 
 
 class PretrainOutput(NamedTuple):

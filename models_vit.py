@@ -13,7 +13,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
-from util.attention_map import accumulate_relevance, average_heads
+from util.maps.attention import accumulate_relevance, average_heads
 
 
 class Attention(vision_transformer.Attention):

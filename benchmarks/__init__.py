@@ -1,1 +1,1 @@
-"""Benchmarks: how fast the project is beside others, measured in one run (``python -m benchmarks.throughput``)."""
+"""Benchmarks: how fast the project is beside others, measured in one run (``python -m benchmarks.speed``)."""

@@ -41,9 +41,9 @@ from benchmarks.ablation_stages import (
     until_sam,
 )
 from benchmarks.ablation_tables import tables
-from util.data import open_folders
-from util.errors import InputError, run_script
-from util.progress import time_left
+from util.data.loading import open_folders
+from util.system.console import time_left
+from util.system.errors import InputError, run_script
 
 LOCK = Lock()  # of the results, where stages run side by side
 

@@ -9,11 +9,11 @@ from statistics import mean
 
 import main_finetune
 import main_pretrain
-from benchmarks import flops
 from benchmarks.ablation_rows import shown
 from benchmarks.leak import leaks
-from util import checkpoint
-from util.errors import InputError
+from benchmarks.speed import flops
+from util.system.errors import InputError
+from util.training import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_SAM = ("masking", "mask_ratio", "throw_ratio", "map", "map_temperature", "map_uniform", "random_share")

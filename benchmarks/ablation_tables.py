@@ -5,7 +5,7 @@ from statistics import mean, stdev
 
 from scipy.stats import t
 
-from util.localisation import FIGURES
+from util.maps.localisation import FIGURES
 
 REFERENCE = "MAE"
 SHOWN_SOURCES = ("last", "consensus", "relevance", "label")

@@ -18,13 +18,14 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
 from models_msmae import load_model
-from util import checkpoint, map_source
-from util.data import open_folders
-from util.errors import InputError, run_script
-from util.images import Images
+from util.data.images import Images
+from util.data.loading import open_folders
+from util.maps import sources as map_source
 from util.masking import split_patches, temper
-from util.optimisation import Precision
-from util.place import choose_device, choose_precision
+from util.system.errors import InputError, run_script
+from util.system.workplace import choose_device, choose_precision
+from util.training import checkpoint
+from util.training.optimisation import Precision
 
 IMAGES = 1000  # at most, spread over the training set
 FOLDS = 5
@@ -45,7 +46,7 @@ def probe_accuracy(maps: Tensor, labels: Tensor, mask_ratio: float, throw_ratio:
 
 
 def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, float]:
-    """The probe's accuracy for each source of :func:`util.map_source.names`, and for what to compare with.
+    """The probe's accuracy for each source of :func:`util.maps.sources.names`, and for what to compare with.
 
     Returns:
         By source; ``as SAM draws`` for the map that SAM used last, softened or sharpened as it was, where SAM ran;

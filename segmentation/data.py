@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from util.data import SeededDataset
-from util.errors import InputError
-from util.images import available_memory, decoded_bytes, default_threads, read_image
-from util.progress import track
+from util.data.images import available_memory, decoded_bytes, default_threads, read_image
+from util.data.loading import SeededDataset
+from util.system.console import track
+from util.system.errors import InputError
 
 
 class Files(NamedTuple):

@@ -9,12 +9,12 @@ from segmentation.data import Pairs, apply, resize
 from segmentation.losses import LOSSES
 from segmentation.metrics import Counts, count, summary
 from segmentation.run import SegmentationRun
-from util import distributed, interruption
-from util.augment import normalize
-from util.data import prepared
-from util.log import Averages
-from util.loop import training_steps
-from util.progress import track
+from util.data.augment import normalize
+from util.data.loading import prepared
+from util.system import distributed, interruption
+from util.system.console import track
+from util.training.epoch import training_steps
+from util.training.log import Averages
 
 
 def train_one_epoch(run: SegmentationRun, epoch: int) -> dict[str, float]:

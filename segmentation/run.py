@@ -6,11 +6,11 @@ import torch
 
 from segmentation.data import Pairs, TrainingPairs, augmentation
 from segmentation.schedules import MultiStep, Plateau
-from util import distributed
-from util.errors import InputError
-from util.log import say
-from util.optimisation import Schedule
-from util.run import Run, find_resumed
+from util.system import distributed
+from util.system.console import say
+from util.system.errors import InputError
+from util.training.optimisation import Schedule
+from util.training.run import Run, find_resumed
 
 
 class SegmentationRun(Run):

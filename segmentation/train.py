@@ -14,10 +14,12 @@ from segmentation.losses import LOSSES
 from segmentation.run import SegmentationRun
 from segmentation.schedules import Plateau
 from segmentation.setr import SETR
-from util import checkpoint, distributed, options
-from util.errors import InputError, run_script
-from util.log import say
-from util.seeds import seed_everything
+from util import options
+from util.system import distributed
+from util.system.console import say
+from util.system.errors import InputError, run_script
+from util.system.seeds import seed_everything
+from util.training import checkpoint
 
 FROM_CHECKPOINT = ("model", "patch_size", "input_w", "input_h", "deep_supervision")
 

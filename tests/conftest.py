@@ -59,7 +59,7 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
 
 def content_of(path: Path) -> dict:
     """What a checkpoint holds."""
-    from util import checkpoint
+    from util.training import checkpoint
 
     return checkpoint.load(path).content
 
@@ -91,7 +91,7 @@ def call(monkeypatch, capsys):
     """Call a script's ``main`` in this process; return exit status, standard output and standard error."""
     import main_finetune
     import main_pretrain
-    from util.errors import run_script
+    from util.system.errors import run_script
 
     mains = {"main_pretrain.py": main_pretrain.main, "main_finetune.py": main_finetune.main}
 

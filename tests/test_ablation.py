@@ -18,8 +18,8 @@ from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
 from benchmarks.ablation_stages import training_minutes
 from benchmarks.ablation_tables import interval, tables
 from benchmarks.leak import probe_accuracy
-from util import checkpoint
 from util.phantom import write_phantoms
+from util.training import checkpoint
 
 
 def test_rows_are_made_of_what_there_is():

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from models_vit import create_encoder
-from util.attention_map import average_heads, crop_map, patch_weights, relative_entropy
+from util.maps.attention import average_heads, crop_map, patch_weights, relative_entropy
 
 
 @pytest.fixture

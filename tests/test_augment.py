@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from util.attention_map import patch_weights
-from util.augment import Augment, PolicyAugment, denormalize, mix_batch, normalize
-from util.errors import InputError
+from util.data.augment import Augment, PolicyAugment, denormalize, mix_batch, normalize
+from util.maps.attention import patch_weights
 from util.phantom import smooth_noise
-from util.seeds import seed_everything
+from util.system.errors import InputError
+from util.system.seeds import seed_everything
 
 GRID, PATCH, SIZE = 14, 8, 112
 

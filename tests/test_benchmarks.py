@@ -5,9 +5,9 @@ import json
 import pytest
 from conftest import ROOT, run_script
 
-from benchmarks.figures import efficiency
-from benchmarks.flops import count, encoder_flops, finetuning_step_flops
-from benchmarks.measure import Timing, ratio
+from benchmarks.pictures import efficiency
+from benchmarks.speed.flops import count, encoder_flops, finetuning_step_flops
+from benchmarks.speed.measure import Timing, ratio
 
 
 def test_flops_are_those_of_the_paper():

@@ -8,8 +8,8 @@ from conftest import TINY_FINETUNE, content_of
 from safetensors.torch import save_file
 from stress import hostile_checkpoints
 
-from util import checkpoint
-from util.errors import InputError
+from util.system.errors import InputError
+from util.training import checkpoint
 
 
 def test_save_and_load(tmp_path):

@@ -5,10 +5,10 @@ import torch
 from conftest import TINY_PRETRAIN, content_of
 
 from models_msmae import create_autoencoder
-from util.log import Averages
-from util.map_source import all_maps
+from util.maps.sources import all_maps
 from util.masking import split_patches, temper, weight_shares
-from util.optimisation import Precision, Schedule, Stepper, parameter_groups
+from util.training.log import Averages
+from util.training.optimisation import Precision, Schedule, Stepper, parameter_groups
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from util.augment import Augment
-from util.data import TrainingImages, open_folders, resize_whole, training_loader, whole_batches
-from util.errors import InputError
-from util.images import Images, read_image
+from util.data.augment import Augment
+from util.data.images import Images, read_image
+from util.data.loading import TrainingImages, open_folders, resize_whole, training_loader, whole_batches
+from util.system.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_cache_changes_nothing(phantoms):
 def test_cache_auto_follows_the_memory(phantoms, monkeypatch):
     folder = open_folders(str(phantoms), ("train",))[0]
     assert Images(folder, "auto").decoded is not None
-    monkeypatch.setattr("util.images.available_memory", lambda: 3 * 24 * 32 * 32 * 3)  # just not enough
+    monkeypatch.setattr("util.data.loading.images.available_memory", lambda: 3 * 24 * 32 * 32 * 3)  # just not enough
     assert Images(folder, "auto").decoded is None
 
 

@@ -10,10 +10,10 @@ from conftest import TINY_FINETUNE, TINY_PRETRAIN
 from PIL import Image
 from stress import READABLE, UNREADABLE
 
-from util.augment import Augment
-from util.data import open_folders, resize_whole
-from util.errors import InputError
-from util.images import Images, read_image
+from util.data.augment import Augment
+from util.data.images import Images, read_image
+from util.data.loading import open_folders, resize_whole
+from util.system.errors import InputError
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -87,7 +87,7 @@ def test_the_check_costs_once_and_sees_changes(phantoms, tmp_path, monkeypatch):
     data = shutil.copytree(phantoms, tmp_path / "data")
     folder = open_folders(str(data), ("train",))[0]
     read = []
-    monkeypatch.setattr("util.images.read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr("util.data.loading.images.read_image", lambda path: read.append(path) or read_image(path))
     Images(folder, "off")
     assert len(read) == 24
     Images(folder, "off")

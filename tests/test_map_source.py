@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from models_vit import create_encoder
-from util import map_source
-from util.attention_map import average_heads
+from util.maps import sources as map_source
+from util.maps.attention import average_heads
 
 
 def encoder(pool="token"):

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from util.data import open_folders
-from util.errors import InputError
-from util.images import Images
-from util.localisation import find_masks, localisation, measure
-from util.metrics import figures_of_merit, table
+from util.data.images import Images
+from util.data.loading import open_folders
+from util.evaluation.metrics import figures_of_merit, table
+from util.maps.localisation import find_masks, localisation, measure
+from util.system.errors import InputError
 
 
 def test_figures_by_hand():

@@ -11,9 +11,9 @@ from conftest import content_of
 
 from models_msmae import AUTOENCODERS, create_autoencoder
 from models_vit import create_encoder, patchify, select, sincos_position_embedding
-from util import checkpoint
-from util.errors import InputError
 from util.masking import Split, split_patches
+from util.system.errors import InputError
+from util.training import checkpoint
 
 
 def tiny(**kwargs):

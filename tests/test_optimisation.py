@@ -8,7 +8,7 @@ from torch import nn
 
 from models_msmae import create_autoencoder
 from models_vit import create_encoder
-from util.optimisation import Precision, Schedule, Stepper, layer_index, parameter_groups
+from util.training.optimisation import Precision, Schedule, Stepper, layer_index, parameter_groups
 
 CPU = torch.device("cpu")
 

@@ -14,13 +14,14 @@ from conftest import ROOT, TINY_FINETUNE, run_script
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.figures import efficiency
+from benchmarks.pictures import efficiency
 from models_msmae import create_autoencoder, load_model
-from util import explain, figures
-from util.errors import InputError
-from util.images import read_image
-from util.metrics import bootstrap_intervals, figures_of_merit
+from util import explain
+from util.data.images import read_image
+from util.evaluation import pictures as figures
+from util.evaluation.metrics import bootstrap_intervals, figures_of_merit
 from util.report import curves
+from util.system.errors import InputError
 
 
 def made_up(classes, images=200, seed=0):

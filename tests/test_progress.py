@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 from conftest import ROOT, TINY_PRETRAIN
 
-from util import progress
-from util.run import Run
+from util.system import console as progress
+from util.training.run import Run
 
 
 def test_bar_on_a_terminal(phantoms, tmp_path):
@@ -51,7 +51,7 @@ def test_clock():
 
 def test_time_left_counts_only_what_this_start_trained(capsys, monkeypatch):
     """Resumed in the middle of epoch 2, half an epoch took 60 s when it ends; three of the six are left, 120 s each."""
-    monkeypatch.setattr("util.run.time.monotonic", lambda: 1060.0)
+    monkeypatch.setattr("util.training.run.time.monotonic", lambda: 1060.0)
     run = SimpleNamespace(
         args=SimpleNamespace(epochs=6),
         interrupted={"step": 5},

@@ -11,8 +11,8 @@ from conftest import ROOT, content_of
 import main_finetune
 import main_pretrain
 import models_vit
-from util import checkpoint
-from util.errors import InputError
+from util.system.errors import InputError
+from util.training import checkpoint
 
 DATA = ["--data_path", "DIR"]
 SAM = {"masking": "attention", "mask_ratio": 0.45, "throw_ratio": 0.3, "map": "last", "map_temperature": 1}

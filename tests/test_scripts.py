@@ -14,9 +14,9 @@ from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_P
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from util import checkpoint
-from util.map_source import names
+from util.maps.sources import names
 from util.phantom import write_phantoms
+from util.training import checkpoint
 
 
 def log_of(folder):
@@ -169,7 +169,7 @@ def test_slow_checkpoints_are_saved_less_often(call, phantoms, tmp_path, monkeyp
         time.sleep(1)
         checkpoint.save(path, **content)
 
-    monkeypatch.setattr("util.run.checkpoint", SimpleNamespace(**{**vars(checkpoint), "save": slow_save}))
+    monkeypatch.setattr("util.training.run.checkpoint", SimpleNamespace(**{**vars(checkpoint), "save": slow_save}))
     command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 6 --sam_epoch 9 --save_every 4 --data_path {phantoms}"
     assert call(f"{command} --output_dir {tmp_path / 'run'}")[0] == 0
     assert saved == [0, 4, 5]

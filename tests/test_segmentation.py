@@ -21,9 +21,9 @@ from segmentation.metrics import count, figures, summary
 from segmentation.pictures import cases
 from segmentation.schedules import MultiStep, Plateau
 from segmentation.setr import SETR
-from util.errors import InputError
-from util.errors import run_script as run_main
 from util.phantom import draw_phantom
+from util.system.errors import InputError
+from util.system.errors import run_script as run_main
 
 TINY = "segmentation/train.py --model vit_tiny_patch16 --patch_size 8 --input_w 32 --input_h 32 --batch_size 4 --device cpu"
 

@@ -15,7 +15,7 @@ import torch
 from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, content_of, run_script
 from stress import FINETUNE, PRETRAIN, finish, interrupt, same_weights
 
-from util import interruption
+from util.system import interruption
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ picture = reconstruction(model, "scan.png", split)
 import torch
 from torch import Tensor
 
-from util.augment import denormalize, normalize
-from util.data import resize_whole
-from util.errors import InputError
-from util.images import read_image
-from util.map_source import map_of, names
+from util.data.augment import denormalize, normalize
+from util.data.images import read_image
+from util.data.loading import resize_whole
+from util.maps.sources import map_of, names
 from util.masking import Split, split_patches
+from util.system.errors import InputError
 
 
 def network_input(model: torch.nn.Module, path: str) -> Tensor:

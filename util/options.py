@@ -5,10 +5,11 @@ import os
 import re
 from typing import NamedTuple
 
-from util import distributed, map_source
-from util.errors import InputError
+from util.maps import sources as map_source
 from util.masking import hidden_counts
 from util.retired import add_retired_options
+from util.system import distributed
+from util.system.errors import InputError
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

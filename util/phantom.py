@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from util.errors import InputError, run_script
+from util.system.errors import InputError, run_script
 
 CLASSES = ("base", "none", "ring", "skull")
 

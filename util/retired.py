@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from util.errors import InputError
+from util.system.errors import InputError
 
 LAST_COMMIT = "c10a737"  # the last one with the ideas that measurements showed to be of no use (docs/trials.md)
 

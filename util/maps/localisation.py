@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from util.errors import InputError
-from util.images import Images, read_image
+from util.data.images import Images, read_image
+from util.system.errors import InputError
 
 FIGURES = ("gain", "pointing", "average_precision")  # of a map
 

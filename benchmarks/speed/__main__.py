@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks import contenders, flops, pipeline
-from benchmarks.measure import Timing, peak_memory, product_rate, ratio, time_in_turn
+from benchmarks.speed import contenders, flops, pipeline
+from benchmarks.speed.measure import Timing, peak_memory, product_rate, ratio, time_in_turn
 from models_vit import ENCODERS, create_encoder
-from util import map_source
-from util.errors import run_script
-from util.optimisation import Precision
-from util.place import choose_device, choose_precision, environment
+from util.maps import sources as map_source
+from util.system.errors import run_script
+from util.system.workplace import choose_device, choose_precision, environment
+from util.training.optimisation import Precision
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

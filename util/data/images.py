@@ -15,10 +15,9 @@ from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as TF
 
-from util import distributed
-from util.errors import InputError
-from util.log import say
-from util.progress import track
+from util.system import distributed
+from util.system.console import say, track
+from util.system.errors import InputError
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader
 
 import engine_pretrain
 import main_pretrain
-from benchmarks.contenders import CLASSES
-from benchmarks.measure import Timing, wait
-from util.augment import Augment
-from util.data import TrainingImages, open_folders, training_loader
-from util.images import Images
+from benchmarks.speed.contenders import CLASSES
+from benchmarks.speed.measure import Timing, wait
+from util.data.augment import Augment
+from util.data.images import Images
+from util.data.loading import TrainingImages, open_folders, training_loader
 from util.phantom import draw_phantom
 
 

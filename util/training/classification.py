@@ -3,18 +3,19 @@
 import torch
 from torch import nn
 
-from util import distributed, map_source
-from util.attention_map import relative_entropy
-from util.augment import Augment
-from util.checkpoint import Checkpoint
-from util.data import TrainingImages, open_folders
-from util.images import Images
-from util.localisation import find_masks, measure
-from util.log import say
+from util.data.augment import Augment
+from util.data.images import Images
+from util.data.loading import TrainingImages, open_folders
+from util.maps import sources as map_source
+from util.maps.attention import relative_entropy
+from util.maps.localisation import find_masks, measure
 from util.masking import temper
-from util.optimisation import Schedule
 from util.options import check_training
-from util.run import Run, named_folder
+from util.system import distributed
+from util.system.console import say
+from util.training.checkpoint import Checkpoint
+from util.training.optimisation import Schedule
+from util.training.run import Run, named_folder
 
 
 class ClassificationRun(Run):
@@ -23,7 +24,7 @@ class ClassificationRun(Run):
     Args:
         args: the options.
         phase: "pretrain", "finetune" or "eval".
-        departures: from the protocol; resumed: as in :class:`util.run.Run`.
+        departures: from the protocol; resumed: as in :class:`util.training.run.Run`.
     """
 
     def __init__(self, args, phase: str, departures: dict[str, tuple] | None = None, resumed: Checkpoint | None = None):
@@ -94,7 +95,7 @@ class ClassificationRun(Run):
 
         Returns:
             ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, with ``--masking attention``
-            flattened or sharpened as SAM draws by it, and ``localisation``: what :func:`util.localisation.measure` gives for
+            flattened or sharpened as SAM draws by it, and ``localisation``: what is measured for
             all.
         """
         chosen = [index for index, mask in enumerate(self.masks) if mask]
@@ -110,7 +111,7 @@ class ClassificationRun(Run):
         return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": figures}
 
     def source_in_use(self, depth: int) -> str:
-        """The source of the present maps as :func:`util.map_source.names` has it."""
+        """The source of the present maps as :func:`util.maps.sources.names` has it."""
         source = self.map_source or self.args.map
         return "last" if source == f"block{depth}" else source
 

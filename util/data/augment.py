@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 from torchvision.transforms.v2 import functional as TF
 
-from util.attention_map import crop_map, patch_weights
-from util.errors import InputError
+from util.maps.attention import crop_map, patch_weights
+from util.system.errors import InputError
 
 GEOMETRIC_OPERATIONS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateXRel", "TranslateY", "TranslateYRel")
 

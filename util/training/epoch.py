@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from util import distributed, interruption
-from util.augment import normalize
-from util.errors import NonFiniteLoss
-from util.log import Averages
-from util.progress import track
-from util.run import Run
-from util.seeds import seed_everything
+from util.data.augment import normalize
+from util.system import distributed, interruption
+from util.system.console import track
+from util.system.errors import NonFiniteLoss
+from util.system.seeds import seed_everything
+from util.training.log import Averages
+from util.training.run import Run
 
 
 def training_steps(run: Run, averages: Averages, epoch: int) -> Iterator[tuple[dict, bool]]:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from util.attention_map import average_heads
-from util.errors import InputError
-from util.images import Images
-from util.optimisation import Precision
-from util.whole_set import over_images
+from util.data.images import Images
+from util.evaluation.inference import over_images
+from util.maps.attention import average_heads
+from util.system.errors import InputError
+from util.training.optimisation import Precision
 
 READS_HEAD = ("relevance",)  # sources that mean nothing while the head is untrained
 UNSEEN = 1e-3  # added to the blocks' maps in [0, 1], so that a single block cannot strike out a patch

@@ -13,8 +13,8 @@ from safetensors.torch import load_file as load_safetensors
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from util.errors import InputError
 from util.retired import LAST_COMMIT, by_todays_names
+from util.system.errors import InputError
 
 FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images resized bilinearly
 

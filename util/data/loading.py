@@ -15,11 +15,11 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from util import distributed, interruption
-from util.augment import Augment
-from util.errors import InputError
-from util.images import Images, default_threads
-from util.seeds import seed_everything
+from util.data.augment import Augment
+from util.data.images import Images, default_threads
+from util.system import distributed, interruption
+from util.system.errors import InputError
+from util.system.seeds import seed_everything
 
 
 def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | None = None) -> list[ImageFolder]:

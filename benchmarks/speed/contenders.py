@@ -9,9 +9,9 @@ from torch import nn
 
 from models_msmae import create_autoencoder
 from models_vit import create_encoder
-from util.errors import InputError
 from util.masking import split_patches
-from util.optimisation import Precision, Schedule, Stepper, parameter_groups
+from util.system.errors import InputError
+from util.training.optimisation import Precision, Schedule, Stepper, parameter_groups
 
 CLASSES = 4
 MASKED, THROWN = 0.45, 0.3  # SAM's shares in the paper

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util import checkpoint, distributed, interruption
-from util.checkpoint import Checkpoint
-from util.data import SeededDataset, training_loader
-from util.errors import DiskError, InputError
-from util.log import Averages, RunLog, say
-from util.optimisation import Precision, Stepper
+from util.data.loading import SeededDataset, training_loader
 from util.options import describe_protocol
-from util.place import check_socket, check_space, clear, describe, make_writable, output_folder, start
-from util.progress import time_left
 from util.retired import refuse_retired
+from util.system import distributed, interruption
+from util.system.console import say, time_left
+from util.system.errors import DiskError, InputError
+from util.system.workplace import check_socket, check_space, clear, describe, make_writable, output_folder, start
+from util.training import checkpoint
+from util.training.checkpoint import Checkpoint
+from util.training.log import Averages, RunLog
+from util.training.optimisation import Precision, Stepper
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 # Options that may differ in a resumed run without a word

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
-from util import distributed
+from util.system import distributed
 
 SECONDS_BETWEEN_LINES = 60
+
+
+def say(message: str) -> None:
+    """Print a line, from the main process only."""
+    if distributed.is_main():
+        print(message, flush=True)
 
 
 def track(items: Iterable, title: str, total: int | None = None, scale: int = 1) -> Iterator:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from util import distributed
+from util.system import distributed
 
 
 class Averages:
@@ -104,9 +104,3 @@ class RunLog:
     def close(self) -> None:
         if self.writer:
             self.writer.close()
-
-
-def say(message: str) -> None:
-    """Print a line, from the main process only."""
-    if distributed.is_main():
-        print(message, flush=True)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from util import distributed, interruption
-from util.augment import normalize
-from util.data import whole_batches
-from util.images import Images
-from util.optimisation import Precision
-from util.progress import track
+from util.data.augment import normalize
+from util.data.images import Images
+from util.data.loading import whole_batches
+from util.system import distributed, interruption
+from util.system.console import track
+from util.training.optimisation import Precision
 
 
 @torch.no_grad()

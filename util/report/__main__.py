@@ -16,8 +16,8 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from util.errors import InputError, run_script
-from util.metrics import bootstrap_intervals
+from util.evaluation.metrics import bootstrap_intervals
+from util.system.errors import InputError, run_script
 
 CITATION = """@article{mao2023msmae,
   title   = {Medical supervised masked autoencoders: Crafting a better masking strategy and efficient fine-tuning

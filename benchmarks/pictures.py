@@ -1,6 +1,6 @@
 """The pictures of the README, each from a run or from the benchmark's figures; ``make figures`` calls this.
 
-python -m benchmarks.figures --eval demo/eval --segmentation output_dir/busi-setr-eval
+python -m benchmarks.pictures --eval demo/eval --segmentation output_dir/busi-setr-eval
 """
 
 import argparse
@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from util.errors import InputError, run_script
+from util.evaluation.preview import MASKED, THROWN
 from util.masking import split_patches
 from util.phantom import draw_phantom
-from util.sheet import MASKED, THROWN
+from util.system.errors import InputError, run_script
 
 BLUE, GREEN, GREY = "#0072B2", "#009E73", "#E8E8E8"
 PATCHES = 8  # along each side of the drawing's image
@@ -116,7 +116,7 @@ def efficiency(content: dict) -> Figure:
         if row["part"].startswith("efficiency, "):
             panels.setdefault(row["part"].removeprefix("efficiency, "), []).append(row)
     if not panels:
-        raise InputError("no part 'efficiency' among the figures: python -m benchmarks.throughput --parts efficiency")
+        raise InputError("no part 'efficiency' among the figures: python -m benchmarks.speed --parts efficiency")
     figure = Figure(figsize=(10.5, 4.6), dpi=150, layout="constrained")
     for axis, (title, rows) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         values = [row["value"] for row in rows]

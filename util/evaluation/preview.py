@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from util import distributed, map_source
-from util.augment import denormalize, normalize
-from util.classification import ClassificationRun
-from util.data import resize_whole
-from util.figures import draw_attention
+from util.data.augment import denormalize, normalize
+from util.data.loading import resize_whole
+from util.evaluation.pictures import draw_attention
+from util.maps import sources as map_source
 from util.masking import Split, split_patches, temper
+from util.system import distributed
+from util.training.classification import ClassificationRun
 
 IMAGES = 6  # on a sheet, always the same ones
 

@@ -3,7 +3,7 @@
 import errno
 import sys
 
-from util.interruption import Stopped
+from util.system.interruption import Stopped
 
 
 class InputError(Exception):

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util import distributed
-from util.errors import InputError
-from util.log import say
+from util.system import distributed
+from util.system.console import say
+from util.system.errors import InputError
 
 RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png")
 RUN_FILES += ("log.txt", "run.json", "bad-batch.txt", "skipped.txt")

@@ -1,0 +1,1 @@
+"""How fast the project is beside others, measured in one run (``python -m benchmarks.speed``)."""

@@ -1,0 +1,1 @@
+"""What a model knows and sees: passes over whole images, metrics, pictures."""

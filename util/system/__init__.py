@@ -1,0 +1,1 @@
+"""Where a run takes place: folder, device, processes, seeds, signals, errors, and what it prints."""
