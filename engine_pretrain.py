@@ -1,64 +1,54 @@
-"""Pre-training: one epoch of steps (METHOD.md "Pre-training"), and a look at what the model sees by then."""
-
-import time
+"""Pre-training: one epoch of steps, and what the model knows by then (METHOD.md "Pre-training")."""
 
 import torch
+from torch import Tensor, nn
 
-from util.evaluation.inference import class_probabilities
-from util.evaluation.preview import draw_sheet
-from util.masking import Split, split_patches, temper, weight_shares
-from util.system import distributed
-from util.training.classification import ClassificationRun
-from util.training.epoch import training_steps
-from util.training.log import Averages
+from util.masking import SAM, Split, weight_shares
+from util.training.epoch import Epoch
 
 NO_LABEL = -100  # what PyTorch's cross-entropy leaves out
 
 
-def train_one_epoch(run: ClassificationRun, epoch: int, use_sam: bool) -> dict[str, float]:
+def train_one_epoch(
+    model: nn.Module, epoch: Epoch, masking: SAM, *, by_map: bool, class_weight: float, random_share: float = 0.0
+) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
-    With ``use_sam``, the images' maps choose what is masked and thrown; without, ``random_mask_ratio`` of the patches are
-    masked at random and none is thrown. Where ``random_share`` is above 0, SAM leaves that share of each batch to chance,
-    and only there does the head learn: it need not name a lesion that SAM hides from it (METHOD.md "SAM").
+    Args:
+        model: a :class:`models_msmae.MaskedAutoencoder`, maybe wrapped for several processes.
+        epoch: gives the batches and takes the steps.
+        masking: how much is masked and thrown.
+        by_map: SAM chooses the patches by the images' maps; if not, they are chosen at random.
+        class_weight: of the class loss beside the pixel loss.
+        random_share: share of each batch that SAM leaves to random masking. Above 0, the head learns from that part alone:
+            it need not name a lesion that SAM hides from it (METHOD.md "SAM").
     """
-    args, stepper = run.args, run.stepper
-    run.trained.train()
-    averages = Averages()
-    start, images = time.monotonic(), 0
-    for batch, last_of_window in training_steps(run, averages, epoch):
+    model.train()
+    for batch in epoch:
+        epoch.adjust_learning_rate()
         weights, labels = batch["weights"], batch["label"]
-        by_chance = round(args.random_share * len(labels)) if use_sam else 0
-        if use_sam:
-            chosen_by = temper(weights, args.map_temperature)
-            chosen_by[:by_chance] = 1
-            split = split_patches(chosen_by, batch["noise"], args.mask_ratio, args.throw_ratio)
-            if by_chance:
-                labels = labels.index_fill(0, torch.arange(by_chance, len(labels), device=labels.device), NO_LABEL)
+        at_random, supervised, shares = 0, labels, {}
+        if by_map:
+            at_random = round(random_share * len(labels))
+            split = masking.split(weights, batch["noise"], at_random)
+            shares = weight_shares(weights[at_random:], Split(*(part[at_random:] for part in split)))
         else:
-            split = split_patches(torch.ones_like(weights), batch["noise"], args.random_mask_ratio)
-        with stepper.precision():
-            output = run.trained(batch["image"], split, labels)
-        loss = output.reconstruction + args.class_weight * output.classification
-        stepper.backward(loss, last_of_window)
-        averages.add(
-            loss=loss,
+            split = masking.split_at_random(batch["noise"])
+        if at_random:
+            supervised = first_only(labels, at_random)
+        with epoch.precision():
+            output = model(batch["image"], split, supervised)
+        loss = output.reconstruction + class_weight * output.classification
+        epoch.step(
+            loss,
             loss_pixels=output.reconstruction,
             loss_class=output.classification,
-            train_top1=(output.logits.argmax(-1) == batch["label"]).float().mean(),
-            **(weight_shares(weights[by_chance:], Split(*(part[by_chance:] for part in split))) if use_sam else {}),
+            train_top1=(output.logits.argmax(-1) == labels).float().mean(),
+            **shares,
         )
-        images += len(labels) * distributed.world_size()
-    return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
+    return epoch.summary()
 
 
-def look(run: ClassificationRun, epoch: int) -> dict[str, float]:
-    """What the model knows and sees after an epoch, on the validation images; a sheet of pictures is drawn on the way.
-
-    Returns:
-        ``val_top1`` of the class-token head on all patches and what ``run.localise`` finds.
-    """
-    probabilities = class_probabilities(run.model, run.val_images, run.args, run.precision)
-    draw_sheet(run, epoch, probabilities, run.model.reconstruct)
-    top1 = (probabilities.argmax(1) == run.val_images.labels).float().mean().item()
-    return {"val_top1": top1, **run.localise()}
+def first_only(labels: Tensor, count: int) -> Tensor:
+    """Labels ``[B]`` of which only the first ``count`` are supervised."""
+    return labels.index_fill(0, torch.arange(count, len(labels), device=labels.device), NO_LABEL)

@@ -3,26 +3,40 @@
 with --eval."""
 
 import argparse
+from pathlib import Path
 
+import torch
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
 from torch import nn
 
 import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
-from util import options
+from util import options, protocol
 from util.data.augment import Augment, PolicyAugment
+from util.data.folders import open_folders
+from util.data.images import Images, note_skipped
+from util.data.inference import Inference
+from util.data.loading import TrainingImages, training_loader
 from util.evaluation import metrics
-from util.evaluation.preview import draw_sheet
-from util.maps import sources as map_source
+from util.evaluation.pictures import draw_pictures
+from util.evaluation.preview import Preview
+from util.maps import sources
+from util.maps.localisation import find_masks, localise
+from util.maps.training_maps import TrainingMaps
+from util.masking import SAM
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
+from util.system.workplace import check_workers, describe, named_folder, open_workplace, training_folder
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
-from util.training.classification import ClassificationRun
-from util.training.optimisation import parameter_groups
-from util.training.run import find_resumed, options_to_go_on_with
+from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
+from util.training.resuming import find_resumed, options_to_go_on_with, plain
+from util.training.run import About, Training
 
+LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
 PROTOCOLS = {"paper": {"masking": "attention"}, "tuned": {"masking": None}}  # None: on all patches, unless ratios are given
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
@@ -64,16 +78,17 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         help="learning rate of a layer relative to the one above it",
     )
     optimisation.add_argument("--smoothing", type=options.RATIO, default=0.1, help="label smoothing")
-    add_augmentation_options(parser)
+    options.add_augmentation_options(parser)
     running = options.add_running_options(parser)
     running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    args = options.parse(parser, arguments, PROTOCOLS, recorded)
+    args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
     settle_masking(args)
-    check_training_options(args)
+    options.check_training(args)
+    check_options(args)
     if (args.resume or args.finetune) and recorded is None:
         return args
     options.check_data_path(args.data_path)
@@ -82,7 +97,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
     args.pool = args.pool or "avg"
     patches = options.check_grid(args.input_size, args.patch_size)
-    map_source.check(args.map, ENCODERS[args.model]["depth"])
+    sources.check(args.map, ENCODERS[args.model]["depth"])
     if args.masking != "none" and not args.eval:
         options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     return args
@@ -102,8 +117,8 @@ def protocols_map(args: argparse.Namespace) -> str:
     return "last" if args.protocol == "paper" or args.masking == "attention" else "consensus"
 
 
-def check_training_options(args: argparse.Namespace) -> None:
-    """Raise :class:`InputError` where options that need no checkpoint do not go together."""
+def check_options(args: argparse.Namespace) -> None:
+    """Raise :class:`InputError` where options of fine-tuning do not go together."""
     if args.unmasked_epochs > args.epochs:
         raise InputError(f"--unmasked_epochs {args.unmasked_epochs} is more than --epochs {args.epochs}")
     if args.unmasked_epochs and args.masking == "none":
@@ -119,35 +134,6 @@ def check_training_options(args: argparse.Namespace) -> None:
         raise InputError(f"--mixup and --cutmix pair the images of a batch: --batch_size {args.batch_size} must be even")
 
 
-def add_augmentation_options(parser: options.Parser) -> None:
-    group = parser.add_argument_group(
-        "augmentation beyond crop and flip (off by default: the released scripts list it and never apply it)"
-    )
-    group.add_argument("--aa", metavar="POLICY", help="timm's AutoAugment or RandAugment, such as rand-m9-mstd0.5-inc1")
-    group.add_argument(
-        "--color_jitter", type=options.NOT_NEGATIVE, default=0.0, help="strength of colour jitter (--aa replaces it)"
-    )
-    group.add_argument("--reprob", type=options.SHARE, default=0.0, help="probability of random erasing")
-    group.add_argument("--remode", choices=("const", "rand", "pixel"), default="pixel", help="what erased pixels become")
-    group.add_argument("--recount", type=options.COUNT, default=1, help="largest number of erased boxes in an image")
-    group.add_argument("--mixup", type=options.NOT_NEGATIVE, default=0.0, help="alpha of Mixup, 0: off")
-    group.add_argument("--cutmix", type=options.NOT_NEGATIVE, default=0.0, help="alpha of CutMix, 0: off")
-    group.add_argument(
-        "--cutmix_minmax",
-        type=options.SHARE,
-        nargs=2,
-        metavar=("MIN", "MAX"),
-        help="smallest and largest side of CutMix's box as a share of the image's, instead of --cutmix",
-    )
-    group.add_argument("--mixup_prob", type=options.SHARE, default=1.0, help="probability of mixing a batch")
-    group.add_argument(
-        "--mixup_switch_prob", type=options.SHARE, default=0.5, help="probability of CutMix where both are on"
-    )
-    group.add_argument(
-        "--mixup_mode", choices=("batch", "pair", "elem"), default="batch", help="what shares one draw of the mixing"
-    )
-
-
 def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
     """What a checkpoint says of the options: all when a run goes on, its model's and maps' in an evaluation, else the shape.
 
@@ -155,7 +141,7 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dic
     """
     if source is None:
         return {}
-    if source.phase == "finetune" and args.resume and not args.eval:
+    if goes_on(args, source):
         return options_to_go_on_with(source)
     shape = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
     if not args.model:
@@ -167,14 +153,19 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dic
     return shape
 
 
+def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
+    """Whether a checkpoint is of the run that goes on, and not one to evaluate or to begin from."""
+    return bool(args.resume) and not args.eval and source.path != Path(args.finetune or "")
+
+
 def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
     """The options as their protocol has them."""
-    protocol = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
-    protocol.map = protocols_map(args)
-    return protocol
+    pure = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
+    pure.map = protocols_map(args)
+    return pure
 
 
-def build_model(args, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
+def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
     return create_encoder(
         args.model,
         args.patch_size,
@@ -185,13 +176,13 @@ def build_model(args, num_classes: int, drop_path: float, pool: str) -> VisionTr
     )
 
 
-def model_of_first_maps(args, source: Checkpoint | None, num_classes: int) -> VisionTransformer | None:
-    """The model that computes the maps before epoch 0 where they need a trained head, which the new one is not yet.
+def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num_classes: int) -> VisionTransformer | None:
+    """The model that makes the maps before epoch 0 where they need a trained head, which the new one is not yet.
 
     Returns:
         The pre-trained encoder with its own head and pooling; None where the map needs no head.
     """
-    if args.masking != "attention" or args.map not in map_source.READS_HEAD:
+    if args.masking != "attention" or not sources.reads_head(args.map):
         return None
     remedy = "use --map consensus, last or blockN"
     if not source:
@@ -203,42 +194,8 @@ def model_of_first_maps(args, source: Checkpoint | None, num_classes: int) -> Vi
     return model
 
 
-def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
-    """``--eval``: figures of merit of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``."""
-    run = ClassificationRun(args, "eval")
-    if source.outputs != len(run.classes) or source.classes not in (None, run.classes):
-        raise InputError(
-            f"{args.resume} tells {source.outputs} classes apart ({', '.join(source.classes or ['unnamed'])}), "
-            f"{args.data_path} has {len(run.classes)} ({', '.join(run.classes)})"
-        )
-    run.model = build_model(args, len(run.classes), drop_path=0.0, pool=args.pool)
-    say(checkpoint.load_encoder(run.model, source, new_head=False))
-    missing = run.model.state_dict().keys() - source.parameters.keys()
-    if missing:
-        raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    run.open()
-    run.model.to(run.device)
-    results, probabilities, features = engine.evaluate(run, localise=True)
-    results = {"checkpoint": args.resume, **results}
-    if distributed.is_main():
-        labels = run.val_images.labels.numpy()
-        metrics.write_results(run.folder, results, run.val_images.paths, labels, probabilities.numpy(), run.classes)
-    say(metrics.table(results))
-    engine.draw_pictures(run, results, probabilities, features)
-    say(f"written in {run.folder}: metrics.json, predictions.csv; roc.png, confusion.png, tsne.png, attention.png")
-    distributed.stop()
-
-
-def find_source(args: argparse.Namespace) -> Checkpoint | None:
-    """The checkpoint to evaluate, to go on from, or to begin from; None: random weights."""
-    if args.eval:
-        return checkpoint.load(args.resume)
-    resumed = find_resumed(args, "finetune") if args.resume else None
-    return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
-
-
 def remark_on_masking(args: argparse.Namespace) -> None:
-    """Say in a line what the choice of masking means where it is not a choice of the user's own making."""
+    """Say in a line what hides patches in fine-tuning, and what that cost in our measurements."""
     if args.masking == "none":
         say("note: fine-tuning on all patches; --masking attention uses only those that SAM leaves visible")
     elif args.masking == "attention" and args.protocol == "paper":
@@ -248,60 +205,150 @@ def remark_on_masking(args: argparse.Namespace) -> None:
         )
 
 
+def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
+    """``--eval``: metrics of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``, and pictures."""
+    (val_folder,) = open_folders(args.data_path, ("val",), args.num_classes)
+    classes = val_folder.classes
+    if source.outputs != len(classes) or source.classes not in (None, classes):
+        raise InputError(
+            f"{args.resume} tells {source.outputs} classes apart ({', '.join(source.classes or ['unnamed'])}), "
+            f"{args.data_path} has {len(classes)} ({', '.join(classes)})"
+        )
+    folder = Path(args.output_dir) if args.output_dir else named_folder("eval", args.data_path)
+    workplace = open_workplace(folder, args.device, args.amp)
+    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
+    say(checkpoint.load_encoder(model, source, new_head=False))
+    missing = model.state_dict().keys() - source.parameters.keys()
+    if missing:
+        raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
+    describe(workplace, "eval", plain(args))
+    images = Images(val_folder, args.cache, args.on_bad_image)
+    note_skipped(workplace.folder, images)
+    lesion_masks = find_masks(images, args.lesion_masks)
+
+    model.to(workplace.device)
+    inference = Inference(args.input_size, args.batch_size, workplace.precision)
+    sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature) if args.masking == "attention" else None
+    results, probabilities, features = engine.evaluate(model, images, inference)
+    results = {"checkpoint": args.resume, **results}
+    results |= localise(model, images, lesion_masks, inference, args.map, sam)
+    if distributed.is_main():
+        labels, chances = images.labels.numpy(), probabilities.numpy()
+        metrics.write_results(workplace.folder, results, images.paths, labels, chances, classes)
+    say(metrics.table(results))
+    name = "/".join(Path(args.resume).parts[-2:])
+    title = f"{args.model}, {name}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
+    draw_pictures(workplace.folder, model, images, inference, args.map, results, probabilities, features, title)
+    say(f"written in {workplace.folder}: metrics.json, predictions.csv; roc.png, confusion.png, tsne.png, attention.png")
+    distributed.stop()
+
+
+def find_source(args: argparse.Namespace) -> Checkpoint | None:
+    """The checkpoint to evaluate, to go on from, or to begin from; None: random weights."""
+    if args.eval:
+        return checkpoint.load(args.resume)
+    resumed = find_resumed(args.resume, "finetune", args.output_dir, args.data_path) if args.resume else None
+    return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
+
+
 def main() -> None:
     args = get_args()
     source = find_source(args)
     args = get_args(recorded=recorded_options(args, source))
     if args.eval:
         return evaluate_only(args, source)
-    resumed = source if source and args.resume and source.phase == "finetune" else None
-    run = ClassificationRun(args, "finetune", options.departures(args, protocol_of(args)), resumed)
-    seed_everything(args.seed, "weights")
-    model = build_model(args, len(run.classes), args.drop_path, args.pool)
+    resumed = source if source and goes_on(args, source) else None
+
+    # what can be wrong is found before any image is read
+    folders = open_folders(args.data_path, ("train", "val"), args.num_classes)
+    classes = folders[0].classes
+    effective_batch = options.check_batches(args.batch_size, args.accum_iter, len(folders[0]))
+    default_folder = named_folder("finetune", args.data_path)
+    folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
+    check_workers(args.num_workers)
+    workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
+    departures = protocol.departures(args, protocol_of(args))
+    say(protocol.describe(args.protocol, departures))
     remark_on_masking(args)
+
+    # model
+    seed_everything(args.seed, "weights")
+    model = build_model(args, len(classes), args.drop_path, args.pool)
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
     elif not resumed:
         say(checkpoint.load_encoder(model, source, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
-    pretrained = None if resumed else model_of_first_maps(args, source, len(run.classes))
-    run.open()
-    model.to(run.device)
-    groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
-    run.prepare(model, groups, (0.9, 0.999), augment)
+    first_maps_model = None if resumed else model_of_first_maps(args, source, len(classes))
+    model.to(workplace.device)
+    if args.compile:
+        compile_model(model)
 
-    mixup, erasing = engine.make_mixup(args, len(run.classes)), engine.make_erasing(args, run.device)
-    masked_epochs = args.epochs - args.unmasked_epochs
-    with run.saving_when_stopped():
-        for epoch in run.epochs():
-            masking = args.masking if epoch < masked_epochs else "none"
-            if masking == "attention" and run.map_entropy is None:
-                run.refresh_maps(pretrained and pretrained.to(run.device))
-                pretrained = None
-            values = engine.train_one_epoch(run, epoch, masking, mixup, erasing)
-            if masking == "attention":
-                values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
-            last = epoch + 1 == args.epochs
-            preview = last or (epoch + 1) % (args.preview_every or args.loc_interval) == 0
-            results, probabilities, _ = engine.evaluate(run, localise=preview)
-            if preview:
-                draw_sheet(run, epoch, probabilities)
-            values |= {f"val_{name}": results[name] for name in engine.LOGGED}
-            values |= {name: value for name, value in results.items() if name.startswith(("map_", "localisation"))}
-            if args.masking == "attention" and epoch + 1 < masked_epochs and run.maps_due_after(epoch, first=0):
-                run.refresh_maps()
-            is_best = values["val_top1"] > run.best.get("val_top1", -1.0)
-            if is_best:
-                run.best = {"epoch": epoch, "val_top1": values["val_top1"]}
-            run.end_epoch(epoch, values, is_best)
-            if last:
-                say(f"last epoch {epoch}: top-1 {100 * values['val_top1']:.2f} % (checkpoint-last.pth)")
-                say(
-                    f"best epoch {run.best['epoch']}: top-1 {100 * run.best['val_top1']:.2f} %, chosen on val/ itself "
-                    "(checkpoint-best.pth)"
+    # images, the maps of the training images, and how both are used
+    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in folders)
+    note_skipped(workplace.folder, train_images, val_images)
+    lesion_masks = find_masks(val_images, args.lesion_masks)
+    masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
+    sam_epochs = masked_epochs if args.masking == "attention" else range(0)
+    maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
+    dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
+    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    inference = Inference(args.input_size, args.batch_size, workplace.precision)
+    sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
+    decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
+    hides = sam if args.masking != "none" else None
+    preview = Preview(val_images, inference, args.map, hides, decision_title, f"{args.model}, {folder.name}")
+    mixup, erasing = None, None
+    if args.mixup or args.cutmix or args.cutmix_minmax:
+        mixup = Mixup(
+            *(args.mixup, args.cutmix, args.cutmix_minmax),
+            *(args.mixup_prob, args.mixup_switch_prob, args.mixup_mode),
+            label_smoothing=args.smoothing,
+            num_classes=len(classes),
+        )
+    if args.reprob:
+        erasing = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=workplace.device)
+
+    # optimisation
+    lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
+    schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
+    groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), fused=True)
+    stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+
+    training = Training(
+        *(workplace, About("finetune", plain(args), classes, departures), stepper, loader, (maps,)),
+        **options.of_training(args),
+        resumed=resumed,
+    )
+    say(options.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
+    with training.saving_when_stopped():
+        for epoch in training.epochs():
+            if maps.due(epoch.number):
+                maps.refresh(epoch.number, first_maps_model or model, train_images, inference)
+                first_maps_model = None
+            masking = args.masking if epoch.number in masked_epochs else "none"
+            values = engine.train_one_epoch(
+                training.model, epoch, sam, masking=masking, smoothing=args.smoothing, mixup=mixup, erasing=erasing
+            )
+            if epoch.number in sam_epochs:
+                values |= maps.summary()
+            results, probabilities, _ = engine.evaluate(model, val_images, inference)
+            values |= {f"val_{name}": results[name] for name in LOGGED}
+            done = epoch.number + 1
+            if done % (args.preview_every or args.loc_interval) == 0 or done == args.epochs:
+                values |= localise(
+                    model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-    run.close()
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+            training.end_epoch(epoch, values, training.is_best(epoch, "val_top1", values["val_top1"]))
+        if training.finished_now:
+            top1, best = values["val_top1"], training.best
+            say(f"last epoch {args.epochs - 1}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
+            chosen = f"top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself"
+            say(f"best epoch {best['epoch']}: {chosen} (checkpoint-best.pth)")
+    training.close()
 
 
 if __name__ == "__main__":

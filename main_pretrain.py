@@ -4,18 +4,28 @@ after some epochs its attention map chooses the patches to mask."""
 
 import argparse
 
+import torch
+
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
-from util import options
+from util import options, protocol
 from util.data.augment import Augment
-from util.maps import sources as map_source
+from util.data.folders import open_folders
+from util.data.images import Images, note_skipped
+from util.data.inference import Inference
+from util.data.loading import TrainingImages, training_loader
+from util.evaluation.preview import Preview
+from util.maps import sources
+from util.maps.localisation import find_masks, localise
+from util.maps.training_maps import TrainingMaps
+from util.masking import SAM
 from util.system.console import say
 from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
-from util.training.checkpoint import Checkpoint
-from util.training.classification import ClassificationRun
-from util.training.optimisation import parameter_groups
-from util.training.run import find_resumed, options_to_go_on_with
+from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
+from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
+from util.training.resuming import find_resumed, options_to_go_on_with, plain
+from util.training.run import About, Training
 
 PROTOCOLS = {
     "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},
@@ -54,16 +64,17 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
     )
     options.add_running_options(parser)
-    args = options.parse(parser, arguments, PROTOCOLS, recorded)
+    args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if args.resume and recorded is None:
         return args
     options.check_data_path(args.data_path)
+    options.check_training(args)
     args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
     patches = options.check_grid(args.input_size, args.patch_size)
     options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     options.check_ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
-    map_source.check(args.map, AUTOENCODERS[args.model]["depth"])
-    if args.masking == "attention" and args.map in map_source.READS_HEAD and not args.class_weight:
+    sources.check(args.map, AUTOENCODERS[args.model]["depth"])
+    if args.masking == "attention" and sources.reads_head(args.map) and not args.class_weight:
         raise InputError(
             f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
         )
@@ -76,30 +87,13 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     return args
 
 
-def prepare(args: argparse.Namespace, resumed: Checkpoint | None = None) -> ClassificationRun:
-    """All that comes before the first epoch."""
-    run = ClassificationRun(args, "pretrain", options.departures(args, protocol_of(args)), resumed)
-    run.open()
-    seed_everything(args.seed, "weights")
-    model = create_autoencoder(
-        args.model,
-        args.patch_size,
-        img_size=args.input_size,
-        num_classes=len(run.classes),
-        norm_pix_loss=args.norm_pix_loss,
-    ).to(run.device)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale)
-    run.prepare(model, parameter_groups(model, args.weight_decay), (0.9, 0.95), augment)
-    return run
-
-
 def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
     """The options as their protocol has them."""
     return get_args(["--data_path", args.data_path, "--protocol", args.protocol])
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:
-    """Whether the validation images are looked at after an epoch: by default where maps are refreshed, and at the end."""
+    """Whether there is a preview after an epoch: by default before maps are made anew, and at the end."""
     done = epoch + 1
     if args.preview_every:
         due = done % args.preview_every == 0
@@ -110,26 +104,86 @@ def preview_due(args: argparse.Namespace, epoch: int) -> bool:
 
 def main() -> None:
     args = get_args()
-    resumed = find_resumed(args, "pretrain") if args.resume else None
+    resumed = find_resumed(args.resume, "pretrain", args.output_dir, args.data_path) if args.resume else None
     args = get_args(recorded=options_to_go_on_with(resumed))
-    run = prepare(args, resumed)
-    sam_epoch = args.sam_epoch if args.masking == "attention" else args.epochs
-    if args.masking == "attention" and sam_epoch >= args.epochs:
-        say(f"note: SAM never starts, --sam_epoch {sam_epoch} is not below --epochs {args.epochs}")
-    with run.saving_when_stopped():
-        for epoch in run.epochs():
-            use_sam = epoch >= sam_epoch
-            if use_sam and run.map_entropy is None:
-                run.refresh_maps()
-            values = engine.train_one_epoch(run, epoch, use_sam)
-            if use_sam:
-                values |= {"map_entropy": run.map_entropy, "map_source": run.map_source}
-            if preview_due(args, epoch):
-                values |= engine.look(run, epoch)
-            if run.maps_due_after(epoch, sam_epoch):
-                run.refresh_maps()
-            run.end_epoch(epoch, values)
-    run.close()
+
+    # what can be wrong is found before any image is read
+    folders = open_folders(args.data_path, ("train", "val"), args.num_classes)
+    classes = folders[0].classes
+    effective_batch = options.check_batches(args.batch_size, args.accum_iter, len(folders[0]))
+    default_folder = named_folder("pretrain", args.data_path)
+    folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
+    check_workers(args.num_workers)
+    workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
+    departures = protocol.departures(args, protocol_of(args))
+    say(protocol.describe(args.protocol, departures))
+
+    # model
+    seed_everything(args.seed, "weights")
+    model = create_autoencoder(
+        args.model,
+        args.patch_size,
+        img_size=args.input_size,
+        num_classes=len(classes),
+        norm_pix_loss=args.norm_pix_loss,
+    ).to(workplace.device)
+    if args.compile:
+        compile_model(model)
+
+    # images, the maps of the training images, and how both are used
+    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in folders)
+    note_skipped(workplace.folder, train_images, val_images)
+    lesion_masks = find_masks(val_images, args.lesion_masks)
+    sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)
+    if args.masking == "attention" and not sam_epochs:
+        say(f"note: SAM never starts, --sam_epoch {args.sam_epoch} is not below --epochs {args.epochs}")
+    maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale)
+    dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
+    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    inference = Inference(args.input_size, args.batch_size, workplace.precision)
+    sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
+    random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)
+    decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
+    preview = Preview(val_images, inference, args.map, sam, decision_title, f"{args.model}, {folder.name}")
+
+    # optimisation
+    lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
+    schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
+    groups = parameter_groups(model, args.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
+    stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+
+    training = Training(
+        *(workplace, About("pretrain", plain(args), classes, departures), stepper, loader, (maps,)),
+        **options.of_training(args),
+        resumed=resumed,
+    )
+    say(options.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
+    with training.saving_when_stopped():
+        for epoch in training.epochs():
+            if maps.due(epoch.number):
+                maps.refresh(epoch.number, model, train_images, inference)
+            by_map = epoch.number in sam_epochs
+            values = engine.train_one_epoch(
+                training.model,
+                epoch,
+                sam if by_map else random_masking,
+                by_map=by_map,
+                class_weight=args.class_weight,
+                random_share=args.random_share,
+            )
+            if by_map:
+                values |= maps.summary()
+            if preview_due(args, epoch.number):
+                probabilities = inference.probabilities(model, val_images)
+                values["val_top1"] = (probabilities.argmax(1) == val_images.labels).float().mean().item()
+                values |= localise(
+                    model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
+                )
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+            training.end_epoch(epoch, values)
+    training.close()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
-from util.maps.attention import accumulate_relevance, average_heads
+from util.maps.attention import accumulate_relevance, average_heads, scale_to_unit
 
 
 class Attention(vision_transformer.Attention):
@@ -225,7 +225,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         else:
             read[:, self.num_prefix_tokens :] = 1 / (read.shape[1] - self.num_prefix_tokens)
         relevance = accumulate_relevance([kept.detach() for kept in attention], gradients, read) - read
-        return average_heads(relevance[:, None, self.num_prefix_tokens :]).unflatten(1, self.grid_size)
+        return scale_to_unit(relevance[:, self.num_prefix_tokens :]).unflatten(1, self.grid_size)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ Random masking, MAE's, is the same draw with equal weights and nothing thrown.
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -79,6 +80,36 @@ def split_patches(weights: Tensor, noise: Tensor, mask_ratio: float, throw_ratio
     masked, hidden = hidden_counts(weights.shape[-1], mask_ratio, throw_ratio)
     order = draw_order(weights, noise)
     return Split(visible=order[:, hidden:], masked=order[:, :masked], thrown=order[:, masked:hidden])
+
+
+@dataclass(frozen=True)
+class SAM:
+    """The rule with its settings: how much it masks and throws, and how sharply it follows the weights."""
+
+    mask_ratio: float = 0.45
+    throw_ratio: float = 0.3
+    temperature: float = 1.0
+
+    def split(self, weights: Tensor, noise: Tensor, at_random: int = 0) -> Split:
+        """Split the patches of a batch.
+
+        Args:
+            weights: ``[B, L]``, not negative.
+            noise: ``[B, L]`` float64, uniform in [0, 1).
+            at_random: number of images, the first of the batch, in which all patches count alike.
+        """
+        weights = temper(weights, self.temperature)
+        weights[:at_random] = 1
+        return split_patches(weights, noise, self.mask_ratio, self.throw_ratio)
+
+    def split_at_random(self, noise: Tensor) -> Split:
+        """The same number of patches in each part, all patches counting alike."""
+        return split_patches(torch.ones_like(noise), noise, self.mask_ratio, self.throw_ratio)
+
+    def example(self, weights: Tensor, seed: int = 0) -> Split:
+        """One decision for images that are looked at, ``weights`` ``[B, L]``: the draw is fixed by the seed."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.split(weights, torch.rand(weights.shape, dtype=torch.float64, generator=generator))
 
 
 def weight_shares(weights: Tensor, split: Split) -> dict[str, Tensor]:

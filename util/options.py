@@ -3,11 +3,13 @@
 import argparse
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
-from util.maps import sources as map_source
+from torch import nn
+
+from util.maps import sources
 from util.masking import hidden_counts
-from util.retired import add_retired_options
 from util.system import distributed
 from util.system.errors import InputError
 
@@ -50,66 +52,6 @@ def number(kind: type, low: float | None = None, high: float | None = None, open
     return convert
 
 
-def parse(
-    parser: Parser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
-) -> argparse.Namespace:
-    """Parse a command line. What is not typed comes from a checkpoint, else from the protocol, else from the option itself.
-
-    Args:
-        protocols: by name, what the options say under it; "paper" is followed where nothing says otherwise.
-        recorded: options that a checkpoint was made with. A protocol that is typed goes before them.
-    """
-    parser.add_argument(
-        "--protocol",
-        type=_protocol,
-        choices=tuple(protocols),
-        default="paper",
-        help="what options say that are not given: paper, as in the paper; tuned, as our measurements favour (RESULTS.md)",
-    )
-    add_retired_options(parser)
-    names, not_typed = vars(parser.parse_args(arguments)), object()
-    typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
-    typed = {name: value for name, value in typed.items() if value is not not_typed}
-    recorded = {name: value for name, value in (recorded or {}).items() if name in names}
-    if "protocol" in typed:
-        defaults = {**recorded, **protocols[typed["protocol"]]}
-    else:
-        defaults = {**protocols[recorded.get("protocol", "paper")], **recorded}
-    parser.set_defaults(**defaults)
-    return parser.parse_args(arguments)
-
-
-def _protocol(text: str) -> str:
-    if text == "measured":
-        raise argparse.ArgumentTypeError("'measured' is called 'tuned' now")
-    return text
-
-
-def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[str, tuple]:
-    """The options of the method that depart from their protocol: by name, what they are and what the protocol says."""
-    return {
-        name: (value, getattr(protocol, name))
-        for name, value in vars(args).items()
-        if name not in NOT_OF_THE_METHOD and value != getattr(protocol, name)
-    }
-
-
-def describe_protocol(name: str, departures: dict[str, tuple]) -> str:
-    """A line that says which protocol a run follows, and where it departs from it."""
-    listed = [f"--{option} {spelled(value)} ({name}: {spelled(own)})" for option, (value, own) in departures.items()]
-    return f"protocol: {name}, except {', '.join(listed)}" if listed else f"protocol: {name}"
-
-
-def spelled(value) -> str:
-    """An option's value as one would type it."""
-    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple | list) else f"{value}"
-
-
-NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
-    *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
-    *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
-    *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
-)
 MASK_RATIO, THROW_RATIO = 0.45, 0.3  # the paper's
 COUNT = number(int, 1)
 NOT_NEGATIVE = number(float, 0)
@@ -214,11 +156,10 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
     )
     group.add_argument(
         "--map",
-        type=map_source.parse,
+        type=sources.parse,
         default="last",
         metavar="SOURCE",
-        help="where maps come from: consensus, what all blocks look at; last, the last block's attention (the paper); "
-        "blockN, the N-th block's, as block3; relevance, gradient-weighted, of the predicted class",
+        help=f"where maps come from. {sources.help_text()}",
     )
     group.add_argument(
         "--map_temperature",
@@ -285,6 +226,31 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     return group
 
 
+def add_augmentation_options(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "augmentation beyond crop and flip (off by default: the released scripts list it and never apply it)"
+    )
+    group.add_argument("--aa", metavar="POLICY", help="timm's AutoAugment or RandAugment, such as rand-m9-mstd0.5-inc1")
+    group.add_argument("--color_jitter", type=NOT_NEGATIVE, default=0.0, help="strength of colour jitter (--aa replaces it)")
+    group.add_argument("--reprob", type=SHARE, default=0.0, help="probability of random erasing")
+    group.add_argument("--remode", choices=("const", "rand", "pixel"), default="pixel", help="what erased pixels become")
+    group.add_argument("--recount", type=COUNT, default=1, help="largest number of erased boxes in an image")
+    group.add_argument("--mixup", type=NOT_NEGATIVE, default=0.0, help="alpha of Mixup, 0: off")
+    group.add_argument("--cutmix", type=NOT_NEGATIVE, default=0.0, help="alpha of CutMix, 0: off")
+    group.add_argument(
+        "--cutmix_minmax",
+        type=SHARE,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="smallest and largest side of CutMix's box as a share of the image's, instead of --cutmix",
+    )
+    group.add_argument("--mixup_prob", type=SHARE, default=1.0, help="probability of mixing a batch")
+    group.add_argument("--mixup_switch_prob", type=SHARE, default=0.5, help="probability of CutMix where both are on")
+    group.add_argument(
+        "--mixup_mode", choices=("batch", "pair", "elem"), default="batch", help="what shares one draw of the mixing"
+    )
+
+
 def check_data_path(data_path: str | None) -> None:
     if not data_path:
         raise InputError("--data_path DIR is missing: the folder with train/CLASS/* and val/CLASS/*")
@@ -308,17 +274,39 @@ def check_ratios(num_patches: int, mask_ratio: float, throw_ratio: float, names:
         raise InputError(f"{names}: no patch of {num_patches} would stay visible; lower them")
 
 
-def check_training(args, images: int) -> None:
-    """Checks of the options of a training run, before long work; ``images`` is the size of the training set."""
+def check_batches(batch_size: int, accum_iter: int, images: int) -> int:
+    """The effective batch, over processes and accumulation; raise :class:`InputError` unless the training set fills it."""
     processes = distributed.world_size()
-    if args.batch_size * processes * args.accum_iter > images:
+    effective = batch_size * processes * accum_iter
+    if effective > images:
         raise InputError(
-            f"--batch_size {args.batch_size} (x {processes} processes x --accum_iter {args.accum_iter}) is more than the "
-            f"{images} training images; lower it"
+            f"--batch_size {batch_size} (x {processes} processes x --accum_iter {accum_iter}) is more than the {images} "
+            "training images; lower it"
         )
+    return effective
+
+
+def check_training(args: argparse.Namespace) -> None:
+    """Raise :class:`InputError` where options that every training has do not go together."""
     if args.crop_scale[0] > args.crop_scale[1]:
-        raise InputError(f"--crop_scale {args.crop_scale[0]} {args.crop_scale[1]}: the smaller share comes first")
+        raise InputError(f"--crop_scale {args.crop_scale[0]:g} {args.crop_scale[1]:g}: the smaller share comes first")
     if args.resume and args.overwrite:
         raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if args.start_epoch is not None and args.start_epoch >= args.epochs:
         raise InputError(f"--start_epoch {args.start_epoch} must be below --epochs {args.epochs}")
+
+
+def of_training(args: argparse.Namespace) -> dict:
+    """The options of :class:`util.training.run.Training`, by its names."""
+    names = ("epochs", "seed", "save_every", "keep", "print_freq", "start_epoch", "overwrite")
+    return {**{name: getattr(args, name) for name in names}, "log_dir": Path(args.log_dir) if args.log_dir else None}
+
+
+def describe_model(
+    name: str, model: nn.Module, training: int, validation: int, classes: list[str], lr: float, effective_batch: int
+) -> str:
+    """A line on what is trained, on how many images, and how fast."""
+    return (
+        f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters; {training} training and {validation} "
+        f"validation images of {len(classes)} classes; learning rate {lr:.3g} for an effective batch of {effective_batch}"
+    )

@@ -3,6 +3,7 @@
 What moves the image moves the map alike; what only recolours the image leaves the map as it is.
 """
 
+import math
 import random
 from functools import cache
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
 from torchvision.transforms.v2 import functional as TF
 
-from util.maps.attention import crop_map, patch_weights
+from util.data.map_geometry import crop_map, patch_weights
 from util.system.errors import InputError
 
 GEOMETRIC_OPERATIONS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateXRel", "TranslateY", "TranslateYRel")
@@ -136,7 +137,7 @@ class Augment:
         return image, cropped_map.flatten()
 
 
-def mix_batch(mixup: Mixup, images: Tensor, weights: Tensor, labels: Tensor, patch_size: int):
+def mix_batch(mixup: Mixup, images: Tensor, weights: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Apply timm's Mixup or CutMix to images and, as a fourth channel, to their maps.
 
     Args:
@@ -145,6 +146,7 @@ def mix_batch(mixup: Mixup, images: Tensor, weights: Tensor, labels: Tensor, pat
     Returns:
         Mixed images, mixed weights (each patch's weight is spread evenly over its pixels) and soft labels ``[B, classes]``.
     """
+    patch_size = math.isqrt(images.shape[-2] * images.shape[-1] // weights.shape[1])
     rows = images.shape[-2] // patch_size
     grid = weights.to(images.dtype).unflatten(1, (1, rows, -1)) / patch_size**2
     pixel_maps = grid.repeat_interleave(patch_size, -2).repeat_interleave(patch_size, -1)

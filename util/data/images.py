@@ -166,6 +166,15 @@ class Images(Dataset):
         return self.decoded[index] if self.decoded else read_image(self.paths[index])
 
 
+def note_skipped(folder: Path, *sets: Images) -> None:
+    """List the images that were left out of sets in ``folder/skipped.txt``, and say so; nothing is written of none."""
+    skipped = [line for images in sets for line in images.skipped]
+    if skipped and distributed.is_main():
+        written = folder / "skipped.txt"
+        written.write_text("".join(f"{line}\n" for line in skipped))
+        say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
+
+
 def decoded_bytes(paths: list[str]) -> int:
     """Memory that decoded images would take, by the headers of their files."""
     total = 0

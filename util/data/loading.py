@@ -6,60 +6,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from util.data.augment import Augment
 from util.data.images import Images, default_threads
 from util.system import distributed, interruption
-from util.system.errors import InputError
 from util.system.seeds import seed_everything
 
-
-def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | None = None) -> list[ImageFolder]:
-    """The folders ``train`` and ``val`` of a data set, checked: all there, the same classes, no class empty.
-
-    Args:
-        data_path: the folder that holds them.
-        splits: names of those to open.
-        num_classes: what the user says there should be, or None.
-
-    Raises:
-        InputError: naming the folder and what to do.
-    """
-    root = Path(data_path)
-    if not root.is_dir():
-        raise InputError(f"--data_path {root}: no such folder")
-    folders = []
-    for split in (root / name for name in splits):
-        if not split.is_dir():
-            raise InputError(f"--data_path {root}: no {split.name}/ in it; images belong in {split}/CLASS/")
-        try:
-            folders.append(ImageFolder(str(split)))
-        except FileNotFoundError as error:  # no class folder, or classes without an image
-            raise InputError(f"{split}: {error}") from None
-    train, val = folders[0], folders[-1]
-    if train.classes != val.classes:
-        only_train = ", ".join(sorted(set(train.classes) - set(val.classes))) or "none"
-        only_val = ", ".join(sorted(set(val.classes) - set(train.classes))) or "none"
-        raise InputError(
-            f"--data_path {root}: train/ and val/ must have the same classes; only in train/: {only_train}; "
-            f"only in val/: {only_val}"
-        )
-    if len(train.classes) < 2:
-        raise InputError(f"--data_path {root}: only one class, {train.classes[0]}; at least two are needed")
-    if num_classes is not None and num_classes != len(train.classes):
-        raise InputError(
-            f"--num_classes {num_classes}: {train.root} holds {len(train.classes)} classes "
-            f"({', '.join(train.classes)}); leave the option out to take them from the folder"
-        )
-    return folders
+T = TypeVar("T")
 
 
 class SeededDataset(Dataset, ABC):
@@ -95,15 +55,16 @@ class SeededDataset(Dataset, ABC):
 class TrainingImages(SeededDataset):
     """Augmented images with the patch weights of their maps and the noise that masks them.
 
-    Attributes:
-        maps: ``[images, gh, gw]`` float32 in shared memory; ones until maps are computed, so that SAM with them would be
-            random masking. Workers see what is written here.
+    Args:
+        images: of the training set.
+        augment: of an image and its map.
+        maps: ``[images, gh, gw]`` float32 in shared memory; loader workers see what is written there later.
+        seed: the run's.
     """
 
-    def __init__(self, images: Images, augment: Augment, grid: tuple[int, int], seed: int):
+    def __init__(self, images: Images, augment: Augment, maps: Tensor, seed: int):
         super().__init__(images.paths, seed)
-        self.images, self.augment = images, augment
-        self.maps = torch.ones(len(images), *grid).share_memory_()
+        self.images, self.augment, self.maps = images, augment, maps
 
     def draw(self, index: int) -> dict:
         """``image`` [3, S, S] uint8, ``weights`` [L] float32, ``noise`` [L] float64 in [0, 1), ``label``."""
@@ -117,7 +78,7 @@ def resize_whole(image: Tensor, size: int) -> Tensor:
     return TF.resize(image, [size] * 2, InterpolationMode.BILINEAR, antialias=True)
 
 
-def prepared(prepare: Callable[[int], tuple], indices: Sequence[int], batch_size: int) -> Iterator[list[tuple]]:
+def prepared(prepare: Callable[[int], T], indices: Sequence[int], batch_size: int) -> Iterator[list[T]]:
     """``prepare(index)`` for each index, in order and in batches; with several processes, every n-th.
 
     Threads work two batches ahead, which starts at once, where loader workers would take a second to start.
@@ -133,10 +94,8 @@ def prepared(prepare: Callable[[int], tuple], indices: Sequence[int], batch_size
             yield list(batch)
 
 
-def whole_batches(
-    images: Images, size: int, batch_size: int, chosen: Sequence[int] | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Whole, un-augmented images in order, resized to squares, and labels; with several processes, every n-th.
+def whole_batches(images: Images, size: int, batch_size: int, chosen: Sequence[int] | None = None) -> Iterator[Tensor]:
+    """Whole images in order, resized to squares; with several processes, every n-th.
 
     Args:
         images: of which ``chosen``, indices, are used (None: all).
@@ -144,12 +103,11 @@ def whole_batches(
         batch_size: images in a batch; the last one may be smaller.
 
     Yields:
-        ``[B, 3, size, size]`` uint8 and ``[B]`` int64.
+        ``[B, 3, size, size]`` uint8.
     """
     indices = range(len(images)) if chosen is None else chosen
-    for batch in prepared(lambda index: (resize_whole(images[index], size), images.labels[index]), indices, batch_size):
-        squares, labels = zip(*batch, strict=True)
-        yield torch.stack(squares), torch.stack(labels)
+    for batch in prepared(lambda index: resize_whole(images[index], size), indices, batch_size):
+        yield torch.stack(batch)
 
 
 class EpochSampler(DistributedSampler):

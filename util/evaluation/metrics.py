@@ -8,7 +8,7 @@ import numpy as np
 from sklearn import metrics as sk
 
 
-def figures_of_merit(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict:
+def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict:
     """Top-1, balanced accuracy, macro F1, macro one-vs-rest AUC; sensitivity and specificity of each class.
 
     Args:
@@ -60,7 +60,7 @@ def bootstrap_intervals(
     members = [np.flatnonzero(labels == index) for index in range(len(classes))]
     for _ in range(resamples):
         drawn = np.concatenate([rng.choice(own, len(own)) for own in members])
-        figures = figures_of_merit(labels[drawn], probabilities[drawn], classes)
+        figures = classification_metrics(labels[drawn], probabilities[drawn], classes)
         found.append([figures[name] for name in HEADLINES])
     low, high = np.percentile(found, [2.5, 97.5], axis=0)
     return {name: (float(a), float(b)) for name, a, b in zip(HEADLINES, low, high, strict=True)}

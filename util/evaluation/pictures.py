@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,7 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 from sklearn.manifold import TSNE
-from torch import Tensor
+from torch import Tensor, nn
+
+from util.data.images import Images
+from util.data.inference import Inference
+from util.data.loading import resize_whole
+from util.maps import sources
+from util.system import distributed
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; black is kept for the average
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B")
@@ -150,3 +157,40 @@ def gallery_figure(
             said = f"{'says' if guess == labels[index] else 'taken for'} {classes[guess]}"
             above.set_title(f"{classes[labels[index]]}\n{said} {100 * probabilities[index, guess]:.0f} %", fontsize=6.5)
     return figure
+
+
+def draw_pictures(
+    folder: Path,
+    model: nn.Module,
+    images: Images,
+    inference: Inference,
+    source: str,
+    results: dict,
+    probabilities: Tensor,
+    features: Tensor,
+    title: str,
+) -> None:
+    """Draw what ``--eval`` shows beside its metrics: ``roc.png``, ``confusion.png``, ``tsne.png`` and ``attention.png``.
+
+    Args:
+        folder: to write in.
+        images: of the set; inference: how they pass through the model.
+        source: of the maps.
+        results: the metrics; probabilities: ``[N, classes]``; features: ``[N, D]``.
+        title: of each picture.
+    """
+    labels, chances, classes = images.labels.numpy(), probabilities.numpy(), images.classes
+    cases = gallery_cases(labels, chances)
+    chosen = sorted({index for indices in cases.values() for index in indices})
+    maps = dict(zip(chosen, sources.maps(model, images, inference, source, chosen), strict=True))
+    if not distributed.is_main():
+        return
+    pixels = {index: resize_whole(images[index], inference.input_size) / 255 for index in chosen}
+    drawn = {
+        "roc": roc_figure(labels, chances, classes, title),
+        "confusion": confusion_figure(results["confusion"], classes, title),
+        "tsne": tsne_figure(features.numpy(), labels, classes, title),
+        "attention": gallery_figure(cases, pixels, maps, labels, chances, classes, f"{title}, map: {source}"),
+    }
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png")

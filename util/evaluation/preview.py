@@ -1,6 +1,6 @@
 """What the model sees, as a sheet: the image, its map, SAM's decision and, in pre-training, the reconstruction."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from matplotlib import patheffects
@@ -9,12 +9,13 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from util.data.augment import denormalize, normalize
+from util.data.images import Images
+from util.data.inference import Inference
 from util.data.loading import resize_whole
 from util.evaluation.pictures import draw_attention
-from util.maps import sources as map_source
-from util.masking import Split, split_patches, temper
-from util.system import distributed
-from util.training.classification import ClassificationRun
+from util.maps import sources
+from util.masking import SAM, Split
+from util.system.workplace import Precision
 
 IMAGES = 6  # on a sheet, always the same ones
 
@@ -84,51 +85,61 @@ def sheet(
     if not split:
         return figure
     legend = [
-        Patch(facecolor=MASKED, label="masked: hidden" + ", reconstructed" * (prediction is not None)),
-        Patch(facecolor=THROWN, label="thrown: hidden, never used" + " (grey at right)" * (prediction is not None)),
+        Patch(facecolor=MASKED, label="masked: hidden" if prediction is None else "masked: hidden, reconstructed"),
+        Patch(facecolor=THROWN, label=f"thrown: hidden, never used{'' if prediction is None else ' (grey at right)'}"),
         Patch(facecolor="white", edgecolor="grey", label="untinted: visible"),
     ]
     figure.legend(handles=legend, loc="outside lower center", ncols=columns - 1, fontsize=7, frameon=False)
     return figure
 
 
-def draw_sheet(
-    run: ClassificationRun,
-    epoch: int,
-    probabilities: Tensor,
-    reconstruct: Callable[[Tensor, Split], Tensor] | None = None,
-) -> None:
-    """Draw the sheet of an epoch: ``sheet-EPOCH.png`` in the run's folder, and TensorBoard's "sheet".
+@dataclass(frozen=True)
+class Preview:
+    """What the model sees in the same few validation images, each time anew.
 
     Args:
-        run: with its model.
-        epoch: the one just done.
-        probabilities: ``[N, classes]`` of all validation images.
-        reconstruct: the pre-training model's guess of the masked patches, ``model.reconstruct``.
+        images: of the validation set, of which a few are shown, spread over it.
+        inference: how they pass through the model.
+        source: of the maps.
+        sam: the rule that hides patches, or None: nothing is hidden.
+        decision_title: of the column that shows what it hides.
+        title: of the sheet; the epoch is added.
     """
-    images, model, args = run.val_images, run.model, run.args
-    chosen = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long().tolist()
-    maps = map_source.maps(model, images, args, run.precision, run.source_in_use(len(model.blocks)), chosen)
-    if not distributed.is_main():
-        return
-    pixels = normalize(torch.stack([resize_whole(images[i], args.input_size) for i in chosen])).to(run.device)
-    split = prediction = None
-    if args.masking != "none":
-        weights = temper(maps.flatten(1), args.map_temperature)
-        noise = torch.rand(weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        split = split_patches(weights, noise, args.mask_ratio, args.throw_ratio)
-    if reconstruct:
-        model.eval()
-        with run.precision():
-            found = reconstruct(pixels, Split(*(part.to(run.device) for part in split))).cpu()
-        prediction = denormalize(found.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)
-    captions = []
-    for index in chosen:
-        true, guess = images.labels[index], probabilities[index].argmax()
-        sure = f"{images.classes[guess]} {100 * probabilities[index, guess]:.0f} %"
-        captions.append(f"{images.classes[true]}\n{'predicted' if guess == true else 'taken for'} {sure}")
-    title = f"{args.model}, {run.folder.name}, after epoch {epoch}"
-    decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
-    figure = sheet(denormalize(pixels).cpu(), maps, split, prediction, captions, title, decision_title)
-    figure.savefig(run.folder / f"sheet-{epoch}.png")
-    run.log.figure("sheet", figure, epoch)
+
+    images: Images
+    inference: Inference
+    source: str
+    sam: SAM | None
+    decision_title: str
+    title: str
+
+    def draw(self, model: torch.nn.Module, epoch: int, probabilities: Tensor) -> Figure:
+        """The sheet of an epoch.
+
+        Args:
+            model: what it reconstructs is shown where it can (``model.reconstruct``).
+            probabilities: ``[N, classes]`` of all validation images.
+        """
+        chosen = torch.linspace(0, len(self.images) - 1, min(IMAGES, len(self.images))).long().tolist()
+        maps = sources.maps(model, self.images, self.inference, self.source, chosen)
+        split = self.sam.example(maps.flatten(1)) if self.sam else None
+        pixels = normalize(torch.stack([resize_whole(self.images[index], self.inference.input_size) for index in chosen]))
+        prediction = None
+        if split and hasattr(model, "reconstruct"):
+            prediction = reconstructed_colours(model, pixels, split, self.inference.precision)
+        captions = []
+        for index in chosen:
+            true, guess = self.images.labels[index], probabilities[index].argmax()
+            sure = f"{self.images.classes[guess]} {100 * probabilities[index, guess]:.0f} %"
+            captions.append(f"{self.images.classes[true]}\n{'predicted' if guess == true else 'taken for'} {sure}")
+        title = f"{self.title}, after epoch {epoch}"
+        return sheet(denormalize(pixels), maps, split, prediction, captions, title, self.decision_title)
+
+
+def reconstructed_colours(model: torch.nn.Module, pixels: Tensor, split: Split, precision: Precision) -> Tensor:
+    """What a pre-training model makes of the masked patches, ``[N, M, p * p * 3]`` in [0, 1] on the CPU."""
+    device = precision.device
+    model.eval()
+    with precision():
+        found = model.reconstruct(pixels.to(device), Split(*(part.to(device) for part in split))).cpu()
+    return denormalize(found.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)

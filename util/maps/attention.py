@@ -1,17 +1,20 @@
-"""The attention map as tensors: from heads to a map, from a map to the patch weights of an augmented image.
-
-Implements METHOD.md "The map". A map belongs to a whole image and is a patch grid ``[gh, gw]`` of values in [0, 1].
-"""
+"""From attention to a map: a patch grid ``[gh, gw]`` in [0, 1] that belongs to a whole image (METHOD.md "The map")."""
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
+def scale_to_unit(values: Tensor) -> Tensor:
+    """Scale ``[..., L]`` to [0, 1] by its own minimum and maximum; where all values are equal, to zero."""
+    low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
+    spread = high - low
+    return torch.where(spread > 0, (values - low) / spread.clamp_min(torch.finfo(values.dtype).tiny), 0.0)
+
+
 def average_heads(rows: Tensor) -> Tensor:
-    """Scale each head to [0, 1] by its own minimum and maximum, then average the heads.
+    """Scale each head to [0, 1], then average the heads.
 
     Args:
         rows: ``[B, heads, L]``, softmax attention of the class token to each patch, without the class token itself.
@@ -19,10 +22,7 @@ def average_heads(rows: Tensor) -> Tensor:
     Returns:
         ``[B, L]`` in [0, 1]. A head that is constant says nothing about where to look and counts as zero.
     """
-    low, high = rows.amin(-1, keepdim=True), rows.amax(-1, keepdim=True)
-    spread = high - low
-    scaled = torch.where(spread > 0, (rows - low) / spread.clamp_min(torch.finfo(rows.dtype).tiny), 0.0)
-    return scaled.mean(1)
+    return scale_to_unit(rows).mean(1)
 
 
 def accumulate_relevance(attention: list[Tensor], gradients: Sequence[Tensor], read: Tensor) -> Tensor:
@@ -44,46 +44,6 @@ def accumulate_relevance(attention: list[Tensor], gradients: Sequence[Tensor], r
         weighted = (layer.float() * gradient.float()).clamp_min(0).mean(1)
         row = row + (row.unsqueeze(1) @ weighted).squeeze(1)
     return row
-
-
-def _interpolation(start: float, length: float, extent: int, size: int, cells: int) -> Tensor:
-    """Matrix ``[size, cells]`` of bilinear interpolation along one axis.
-
-    Row ``s`` reads a line of ``cells`` map values, stretched over ``extent`` image pixels, at the place where pixel ``s``
-    of the crop [start, start + length) lies once the crop is resized to ``size`` pixels.
-    """
-    pixel = start + (torch.arange(size, dtype=torch.float32) + 0.5) * (length / size)
-    position = (pixel * (cells / extent) - 0.5).clamp(0, cells - 1)
-    distance = (position[:, None] - torch.arange(cells, dtype=torch.float32)).abs()
-    return (1 - distance).clamp_min(0)
-
-
-def crop_map(
-    grid_map: Tensor, box: tuple[int, int, int, int], image_size: tuple[int, int], size: int, cell: int = 1
-) -> Tensor:
-    """The bilinearly resized map of an image under a crop that is resized to a square, summed over square cells.
-
-    Args:
-        grid_map: ``[gh, gw]``, the map of the whole image.
-        box: top, left, height, width of the crop in pixels of the image.
-        image_size: height and width of the image in pixels.
-        size: side of the augmented image in pixels.
-        cell: side of a cell in pixels of the augmented image: 1 gives the map pixel by pixel, the patch size gives
-            patch weights (the sum is taken before the interpolation is applied, so that no pixel map is made).
-
-    Returns:
-        ``[size / cell, size / cell]``.
-    """
-    top, left, height, width = box
-    rows = _interpolation(top, height, image_size[0], size, grid_map.shape[0]).unflatten(0, (-1, cell)).sum(1)
-    columns = _interpolation(left, width, image_size[1], size, grid_map.shape[1]).unflatten(0, (-1, cell)).sum(1)
-    return rows @ grid_map @ columns.T
-
-
-def patch_weights(pixel_map: Tensor, patch_size: int) -> Tensor:
-    """Sum a pixel map over each patch: ``[..., H, W]`` to ``[..., (H / patch_size) * (W / patch_size)]``."""
-    grid = F.avg_pool2d(pixel_map.reshape(-1, 1, *pixel_map.shape[-2:]), patch_size) * patch_size**2
-    return grid.reshape(*pixel_map.shape[:-2], -1)
 
 
 def relative_entropy(maps: Tensor) -> Tensor:

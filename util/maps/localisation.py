@@ -1,4 +1,4 @@
-"""Does the map look at the lesion? Three figures where lesion masks are at hand (METHOD.md "Localisation")."""
+"""Does the map look at the lesion? Three metrics where lesion masks are at hand (METHOD.md "Localisation")."""
 
 from pathlib import Path
 
@@ -8,9 +8,38 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from util.data.images import Images, read_image
+from util.data.inference import Inference
+from util.maps import sources
+from util.masking import SAM, temper
 from util.system.errors import InputError
 
-FIGURES = ("gain", "pointing", "average_precision")  # of a map
+METRICS = ("gain", "pointing", "average_precision")  # of a map
+
+
+def localise(
+    model: torch.nn.Module, images: Images, masks: list[Path | None], inference: Inference, used: str, sam: SAM | None
+) -> dict:
+    """Where every source's map looks, on the images that have a lesion mask; empty when none has.
+
+    Args:
+        images: of the validation set; masks: a file or None for each, from :func:`find_masks`.
+        used: the source in use.
+        sam: the rule that draws by its maps, or None where none does.
+
+    Returns:
+        ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, flattened or sharpened as SAM
+        draws by it, and ``localisation``: what :func:`measure` gives for all sources.
+    """
+    chosen = [index for index, mask in enumerate(masks) if mask]
+    if not chosen:
+        return {}
+    maps = sources.maps_by_source(model, images, inference, chosen)
+    drawn_by = maps[sources.canonical(used, len(model.blocks))]
+    if sam:
+        drawn_by = temper(drawn_by.flatten(1), sam.temperature).view_as(drawn_by)
+    result = measure({**maps, "in use": drawn_by}, [masks[index] for index in chosen], inference.input_size)
+    of_used = result["sources"].pop("in use")
+    return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": result}
 
 
 def find_masks(images: Images, folder: str | None) -> list[Path | None]:
@@ -41,12 +70,12 @@ def measure(maps: dict[str, Tensor], masks: list[Path], size: int) -> dict:
         size: pixels at which to compare.
 
     Returns:
-        ``images`` and ``chance``, which the sources share, and ``sources``: the other figures of each.
+        ``images`` and ``chance``, which the sources share, and ``sources``: the metrics of each.
     """
     lesions = read_masks(masks, size)
-    figures = {name: localisation(each, lesions) for name, each in maps.items()}
-    shared = {key: next(iter(figures.values()))[key] for key in ("images", "chance")}
-    return {**shared, "sources": {name: {key: each[key] for key in FIGURES} for name, each in figures.items()}}
+    measured = {name: localisation(each, lesions) for name, each in maps.items()}
+    shared = {key: next(iter(measured.values()))[key] for key in ("images", "chance")}
+    return {**shared, "sources": {name: {key: each[key] for key in METRICS} for name, each in measured.items()}}
 
 
 def read_masks(paths: list[Path], size: int) -> Tensor:
@@ -72,7 +101,7 @@ def localisation(maps: Tensor, masks: Tensor) -> dict[str, float]:
     some = masks.flatten(1).any(1)
     maps, masks = maps[some], masks[some].float()
     if not len(maps):
-        return {**dict.fromkeys((*FIGURES, "chance"), float("nan")), "images": 0}
+        return {**dict.fromkeys((*METRICS, "chance"), float("nan")), "images": 0}
     covered = F.adaptive_avg_pool2d(masks, maps.shape[-2:])
     precision = [patch_average_precision(*pair) for pair in zip(maps.flatten(1), covered.flatten(1), strict=True)]
     pixel = F.interpolate(maps[:, None].float(), masks.shape[-2:], mode="bilinear", antialias=False)[:, 0].flatten(1)

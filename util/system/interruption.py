@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from util.system import distributed
+
 _asked: int | None = None  # the signal that asked this process to stop
 
 
@@ -42,6 +44,12 @@ def watch() -> Iterator[None]:
 def asked() -> int:
     """The signal that asked this process to stop, or 0."""
     return _asked or 0
+
+
+def stop_if_asked() -> None:
+    """Raise :class:`Stopped` where a signal asked for it. (Several processes stop together instead, after a step.)"""
+    if asked() and distributed.world_size() == 1:
+        raise Stopped(asked())
 
 
 def leave_to_parent(_worker: int) -> None:

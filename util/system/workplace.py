@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing.connection import Listener
 from pathlib import Path
@@ -47,31 +48,78 @@ def choose_precision(amp: str, device: torch.device) -> str:
     return "bf16" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
 
 
-def start(args) -> torch.device:
-    """Settle device and precision in ``args``, join other processes, and say where the run takes place."""
-    device = distributed.start(choose_device(args.device))
-    args.amp = choose_precision(args.amp, device)
-    args.pin_mem = args.pin_mem and device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    chosen = "; no CUDA GPU found" if device.type == "cpu" and not args.device else ""
-    say(f"device: {device} ({name}{chosen}), precision {args.amp}, PyTorch {torch.__version__}")
-    return device
+class Precision:
+    """The number format of matrix products on a device; calling it gives the context to run a model in.
 
-
-def output_folder(args, default: Path, evaluating: bool) -> Path:
-    """The folder of this run's files; never one that holds another run's checkpoints.
-
-    Without ``--output_dir`` it is the folder of the checkpoint to resume, or the default one.
+    Args:
+        device: of the products.
+        amp: "bf16", "fp16" or "fp32".
     """
-    resumed = Path(args.resume) if args.resume and args.resume != "auto" else None
-    if args.output_dir:
-        folder = Path(args.output_dir)
-    elif resumed and not evaluating:
-        folder = resumed.parent
-    else:
-        folder = default
-    continued = args.resume == "auto" or (resumed and resumed.resolve().parent == folder.resolve())
-    if not evaluating and any(folder.glob("checkpoint-*.pth")) and not continued and not args.overwrite:
+
+    def __init__(self, device: torch.device, amp: str):
+        self.device, self.name = device, amp
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
+
+    def __call__(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run takes place: the folder of its files, its device, and the number format there."""
+
+    folder: Path
+    device: torch.device
+    precision: Precision
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+
+def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str | None = None) -> Workplace:
+    """Choose the device, join other processes, make the folder, and say all that.
+
+    Args:
+        log_dir: of TensorBoard's events, made too where it is another folder.
+
+    Raises:
+        InputError: where there is no such device, or a folder cannot be written.
+    """
+    device = distributed.start(choose_device(device_name))
+    precision = Precision(device, choose_precision(amp, device))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
+    say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
+    make_writable(folder, "--output_dir")
+    if log_dir:
+        make_writable(Path(log_dir), "--log_dir")
+    say(f"output folder: {folder}")
+    return Workplace(folder, device, precision)
+
+
+def named_folder(phase: str, data_path: str | None) -> Path:
+    """The folder of a run's files where no option names one: ``output_dir/PHASE-DATASET``."""
+    if not data_path:
+        raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
+    return Path("output_dir") / f"{phase}-{Path(data_path).resolve().name}"
+
+
+def training_folder(output_dir: str | None, default: Path, resume: str | None, *, overwrite: bool) -> Path:
+    """The folder of a training's files; never one that holds another run's checkpoints.
+
+    Args:
+        output_dir: where the user wants it; without, it is that of the checkpoint to go on from, else ``default``.
+        resume: the checkpoint to go on from, or "auto".
+        overwrite: replace what lies there.
+
+    Raises:
+        InputError: where another run lies there.
+    """
+    resumed = Path(resume) if resume and resume != "auto" else None
+    folder = Path(output_dir) if output_dir else resumed.parent if resumed else default
+    goes_on = resume == "auto" or (resumed is not None and resumed.resolve().parent == folder.resolve())
+    if any(folder.glob("checkpoint-*.pth")) and not goes_on and not overwrite:
         raise InputError(
             f"{folder} holds a run already: go on with it by --resume auto, replace it by --overwrite, or choose another "
             "--output_dir"
@@ -90,18 +138,19 @@ def make_writable(folder: Path, option: str) -> None:
         raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
 
 
-def check_socket() -> None:
+def check_workers(num_workers: int) -> None:
     """Raise :class:`InputError` unless sockets can be opened in the temporary folder: workers hand batches over by them.
 
     A worker that cannot open one drops its batches, and training would wait for the first one for ever.
     """
+    if not num_workers:
+        return
     try:
         Listener().close()
     except OSError as error:
-        folder = f" {tempfile.tempdir}" * bool(tempfile.tempdir)
         raise InputError(
-            f"--num_workers: workers cannot open a socket in the temporary folder{folder} ({error.strerror or error}); set "
-            "TMPDIR to a folder with room and a short path, or give --num_workers 0"
+            f"--num_workers: workers cannot open a socket in the temporary folder {tempfile.tempdir or ''} "
+            f"({error.strerror or error}); set TMPDIR to a folder with room and a short path, or give --num_workers 0"
         ) from None
 
 
@@ -124,11 +173,11 @@ def clear(folder: Path) -> None:
 
 
 def environment(device: torch.device, packages: tuple[str, ...] = ()) -> dict[str, str | int]:
-    """What figures depend on: processor, device, versions (of ``packages`` too)."""
+    """What results depend on: processor, device, versions (of ``packages`` too)."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    processors = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processors[0] if processors else platform.processor(),
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -144,16 +193,16 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def describe(
-    folder: Path, options: dict, phase: str, device: torch.device, departures: dict[str, tuple] | None = None
-) -> None:
+def describe(workplace: Workplace, phase: str, options: dict, departures: dict[str, tuple] | None = None) -> None:
     """Write ``run.json``: how the run was called, with what options, where they depart from the protocol, and where."""
+    if not distributed.is_main():
+        return
     protocol = {"name": options.get("protocol"), "departures": departures}
     content = {
         "phase": phase,
         **({"protocol": protocol} if departures is not None else {}),
         "command": ["python", *sys.argv],
         "options": options,
-        "environment": environment(device),
+        "environment": {**environment(workplace.device), "precision": workplace.precision.name},
     }
-    (folder / "run.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
+    (workplace.folder / "run.json").write_text(json.dumps(content, indent=2, default=str) + "\n")

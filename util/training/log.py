@@ -45,10 +45,13 @@ class Averages:
         sums = None if self.sums is None else (distributed.average(self.sums.clone())).cpu()
         return {"names": self.names, "sums": sums, "count": self.count}
 
-    def restore(self, state: dict, device: torch.device) -> None:
-        """Go on from a :meth:`state`."""
-        self.names, self.count = state["names"], state["count"]
-        self.sums = None if state["sums"] is None else state["sums"].to(device)
+    @classmethod
+    def of(cls, state: dict, device: torch.device) -> "Averages":
+        """Means that go on from a :meth:`state`."""
+        averages = cls()
+        averages.names, averages.count = state["names"], state["count"]
+        averages.sums = None if state["sums"] is None else state["sums"].to(device)
+        return averages
 
 
 def _epoch_of(line: str) -> float:

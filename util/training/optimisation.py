@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from util.system.workplace import Precision
+
 
 def layer_index(name: str, depth: int) -> int:
     """MAE's numbering of a parameter's layer: 0 for the embeddings, 1 to ``depth`` for blocks, ``depth + 1`` after them."""
@@ -60,14 +62,10 @@ class Schedule:
         return self.min_lr + (self.lr - self.min_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-class Precision:
-    """The number format of matrix products; calling it gives the context to run a model in."""
-
-    def __init__(self, device: torch.device, amp: str):
-        self.device, self.dtype = device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(amp)
-
-    def __call__(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+def compile_model(model: nn.Module) -> None:
+    """Compile a model's forward pass with torch.compile; what cannot be compiled runs as it is."""
+    torch._dynamo.config.suppress_errors = True
+    model.compile()
 
 
 class Stepper:
@@ -106,6 +104,16 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         return lr
+
+    def state_dict(self) -> dict:
+        """What a checkpoint keeps of the optimiser."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, content: dict) -> None:
+        """Take from a checkpoint what :meth:`state_dict` put there."""
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.last_scale = self.scaler.get_scale()
 
     def scaling(self) -> dict[str, float]:
         """For the log, under fp16: the loss scale, and how often it was halved in all because a gradient overflowed.

@@ -1,163 +1,125 @@
-"""What every entry script does around training: prepare, save, resume, report."""
+"""A training from its first epoch to its last: its log, its checkpoints, stopping and going on."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import torch
-from torch import nn
+from torch.utils.data import DataLoader
 
-from util.data.loading import SeededDataset, training_loader
-from util.options import describe_protocol
-from util.retired import refuse_retired
+from util.options import SaveEvery
 from util.system import distributed, interruption
 from util.system.console import say, time_left
-from util.system.errors import DiskError, InputError
-from util.system.workplace import check_socket, check_space, clear, describe, make_writable, output_folder, start
-from util.training import checkpoint
+from util.system.errors import InputError
+from util.system.workplace import Workplace, check_space, clear, describe
 from util.training.checkpoint import Checkpoint
+from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
-from util.training.optimisation import Precision, Stepper
-
-SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
-# Options that may differ in a resumed run without a word
-PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep")
-PLACES += ("data_path", "root", "num_workers", "pin_mem", "device")
+from util.training.optimisation import Stepper
+from util.training.saver import Saver
 
 
-def plain(args) -> dict:
-    """The options as a dictionary of plain values, as a checkpoint may hold them."""
-    values = {**vars(args), "save_every": str(args.save_every)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def find_resumed(args, phase: str, default_folder: Path | None = None) -> Checkpoint | None:
-    """The checkpoint that ``--resume`` names; None where "auto" finds none.
-
-    Raises:
-        InputError: when it comes from another phase.
-    """
-    if args.resume == "auto":
-        folder = Path(args.output_dir) if args.output_dir else default_folder or named_folder(args.data_path, phase)
-        found = checkpoint.newest(folder)
-        if not found:
-            say(f"--resume auto: no checkpoint in {folder}, starting from the beginning")
-            return None
-    else:
-        found = checkpoint.load(args.resume)
-    if found.phase != phase:
-        raise InputError(
-            f"{found.path} is not a checkpoint of this script's training, to go on from; give an encoder to begin from by "
-            "--finetune (in segmentation by --checkpoint)"
-        )
-    refuse_retired(found.options, found.path)
-    return found
-
-
-def options_to_go_on_with(resumed: Checkpoint | None) -> dict:
-    """The options of a run that goes on, all but those that name where it lies and how it was started."""
-    started = ("output_dir", "overwrite", "resume", "start_epoch", "eval")
-    return {name: value for name, value in resumed.options.items() if name not in started} if resumed else {}
-
-
-def named_folder(data_path: str | None, phase: str) -> Path:
-    """The folder of a run's files where no option names one: ``output_dir/PHASE-DATASET``."""
-    if not data_path:
-        raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
-    return Path("output_dir") / f"{phase}-{Path(data_path).resolve().name}"
-
-
-class Run:
-    """A run from its checks to its last checkpoint: folder, device, steps, and all that a checkpoint holds.
-
-    Making it does the checks that need neither model nor images and writes nothing; :meth:`open` makes the folder;
-    :meth:`begin` adds what is trained.
+@dataclass(frozen=True)
+class About:
+    """What a run says of itself, in ``run.json`` and in each checkpoint.
 
     Args:
-        args: the options; ``amp`` and ``pin_mem`` are settled in place.
-        phase: of the project, as a checkpoint names it; "eval" trains nothing.
+        phase: "pretrain", "finetune" or "segmentation".
+        options: all of them, plain values.
         classes: their names.
-        default_folder: of the run's files, where no option says another.
-        departures: what departs from the protocol, for ``run.json``.
+        departures: from the protocol (:func:`util.options.departures`).
+    """
+
+    phase: str
+    options: dict
+    classes: list[str]
+    departures: dict[str, tuple]
+
+
+class Part(Protocol):
+    """Something beside model and optimiser that a checkpoint keeps, such as the maps of the training images."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, content: dict) -> None: ...
+
+
+class Training:
+    """A training. It takes up where ``resumed`` ends, and gives one :class:`Epoch` after the other.
+
+    Args:
+        workplace: folder, device and precision.
+        about: what the run says of itself.
+        stepper: model, optimiser and schedule.
+        loader: of the training set.
+        parts: what a checkpoint keeps beside them.
+        epochs: number of epochs in all.
+        seed: of the run.
+        save_every, keep: which checkpoints stay (:class:`Saver`).
+        print_freq: batches between checks of the loss.
+        log_dir: of TensorBoard's events; None: the folder.
         resumed: the checkpoint to go on from.
+        start_epoch: first epoch; None: the one after the checkpoint's, or 0.
+        overwrite: clear the folder of another run's files first.
+
+    Attributes:
+        model: what is trained, with gradients averaged over processes.
+        best: epoch and score of the best epoch so far; empty before the first.
+
+    Raises:
+        InputError: where the checkpoint does not fit, or the disk is too small.
     """
 
     def __init__(
         self,
-        args,
-        phase: str,
-        classes: list[str],
-        default_folder: Path,
-        departures: dict[str, tuple] | None = None,
+        workplace: Workplace,
+        about: About,
+        stepper: Stepper,
+        loader: DataLoader,
+        parts: Iterable[Part],
+        *,
+        epochs: int,
+        seed: int,
+        save_every: SaveEvery,
+        keep: int | None,
+        print_freq: int,
+        log_dir: Path | None = None,
         resumed: Checkpoint | None = None,
+        start_epoch: int | None = None,
+        overwrite: bool = False,
     ):
-        self.args, self.phase, self.classes, self.departures = args, phase, classes, departures
-        self.folder = output_folder(args, default_folder, evaluating=phase == "eval")
-        self.device = start(args)
-        self.precision = Precision(self.device, args.amp)
-        if departures is not None:
-            say(describe_protocol(args.protocol, departures))
-        self.resumed = resumed
+        self.workplace, self.about, self.parts = workplace, about, tuple(parts)
+        self._stepper, self._loader = stepper, loader
+        self._epochs, self._seed, self._print_freq = epochs, seed, print_freq
+        self.best: dict = {}
+        self.finished_now = False  # the last epoch ended in this start
+        check_space(workplace.folder, stepper.model)
+        self._saver = Saver(workplace.folder, save_every, keep, epochs, self._content)
         if resumed:
-            if resumed.classes != classes:
-                raise InputError(f"{resumed.path} was trained on the classes {resumed.classes}, the data has {classes}")
-            done, step = resumed.content["epoch"] + 1, resumed.content.get("step")
-            say(f"resuming {resumed.path}, {done} epochs done{f', {step} steps of the next' if step else ''}")
-        self.best: dict = {}  # epoch and figures of the best validation so far
+            self._restore(resumed)
+        within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
+        self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
+        if overwrite and distributed.is_main():
+            clear(workplace.folder)
+        describe(workplace, about.phase, about.options, about.departures)
+        self.model = distributed.wrap(stepper.model)
+        self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
+        self._log = RunLog(
+            *(workplace.folder, log_dir or workplace.folder),
+            *(self._first_epoch, self._steps_per_epoch, within.get("step", 0)),
+        )
+        self._started, self._first_step = time.monotonic(), within.get("step", 0)
+        averages = Averages.of(within["averages"], workplace.device) if self._first_step else None
+        self._epoch = self._make_epoch(self._first_epoch, self._first_step, averages)
 
-    def open(self) -> None:
-        """Make the output folder; of an evaluation, note in it how it came about (:meth:`begin` does that in training)."""
-        self.log_dir = Path(self.args.log_dir or self.folder)
-        for folder, option in ((self.folder, "--output_dir"), (self.log_dir, "--log_dir")):
-            make_writable(folder, option)
-        if self.phase != "eval" and self.args.num_workers:
-            check_socket()
-        say(f"output folder: {self.folder}")
-        if self.phase == "eval" and distributed.is_main():
-            describe(self.folder, plain(self.args), self.phase, self.device)
-
-    def begin(self, model: nn.Module, dataset: SeededDataset, optimizer: torch.optim.Optimizer, schedule) -> None:
-        """Make loader, steps and log, and restore what ``--resume`` found.
-
-        Args:
-            model: on the device.
-            dataset: what to train on.
-            optimizer: its groups may carry ``lr_scale``.
-            schedule: ``schedule.at(epoch)`` is the learning rate.
-        """
-        args = self.args
-        self.model, self.dataset = model, dataset
-        self.loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem)
-        self.stepper = Stepper(model, optimizer, schedule, self.precision, args.accum_iter, args.clip_grad)
-        self.steps_per_epoch = self.stepper.steps_per_epoch(len(self.loader))
-        check_space(self.folder, model)
-        self.first_epoch = self._restore()
-        if args.overwrite and distributed.is_main():
-            clear(self.folder)
-        if distributed.is_main():
-            describe(self.folder, plain(args), self.phase, self.device, self.departures)
-        if args.compile:
-            torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-            model.compile()
-        self.trained = distributed.wrap(model)
-        self.log = RunLog(self.folder, self.log_dir, self.first_epoch, self.steps_per_epoch, self.interrupted.get("step", 0))
-
-    def state(self) -> dict:
-        """What a checkpoint holds beyond model, optimiser and progress; kinds of runs add to it."""
-        return {}
-
-    def restore_state(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state` put there."""
-
-    def epochs(self) -> range:
+    def epochs(self) -> Iterator[Epoch]:
         """The epochs still to do."""
-        if self.first_epoch >= self.args.epochs:
-            say(f"nothing to do: {self.first_epoch} epochs are done and --epochs is {self.args.epochs}")
-        self.started = self.saved = time.monotonic()
-        self.saving = 0.0  # seconds that the last checkpoint took
-        self.continue_epoch(self.first_epoch, Averages())
-        return range(self.first_epoch, self.args.epochs)
+        if self._first_epoch >= self._epochs:
+            say(f"nothing to do: {self._first_epoch} epochs are done and --epochs is {self._epochs}")
+        while self._epoch.number < self._epochs:
+            yield self._epoch
 
     @contextmanager
     def saving_when_stopped(self) -> Iterator[None]:
@@ -166,146 +128,117 @@ class Run:
             try:
                 yield
             except interruption.Stopped as stop:
-                self._save(self.epoch - 1, self.step, self.averages)
+                epoch = self._epoch
+                self._saver.save(epoch.number - 1, epoch.done, epoch.averages)
                 distributed.barrier()  # whoever ends first would have the others killed
-                self.log.close()
+                self._log.close()
                 distributed.stop()
                 say(
-                    f"stopped by {stop} in epoch {self.epoch} after {self.step} of {self.steps_per_epoch} steps; saved "
-                    f"{self.folder / 'checkpoint-last.pth'}; the same command with --resume auto goes on"
+                    f"stopped by {stop} in epoch {epoch.number} after {epoch.done} of {epoch.batches} steps; saved "
+                    f"{self.workplace.folder / 'checkpoint-last.pth'}; the same command with --resume auto goes on"
                 )
                 raise
 
-    def continue_epoch(self, epoch: int, averages: Averages) -> int:
-        """Give ``averages`` what was measured in an epoch before the run was stopped in it; return the steps done then."""
-        done = 0
-        if self.interrupted and epoch == self.first_epoch:
-            averages.restore(self.interrupted["averages"], self.device)
-            done = self.interrupted["step"]
-        self.epoch, self.step, self.averages = epoch, done, averages
-        return done
+    def is_best(self, epoch: Epoch, name: str, score: float) -> bool:
+        """Whether an epoch's score, such as ``val_top1``, is above all before; then it is noted in ``best``."""
+        if self.best and score <= self.best[name]:
+            return False
+        self.best = {"epoch": epoch.number, name: score}
+        return True
 
-    def save_due(self, epoch: int, step: int) -> bool:
-        """Whether ``--save_every`` asks for a checkpoint after this step."""
-        steps = self.args.save_every.steps
-        return bool(steps) and (epoch * self.steps_per_epoch + step) % steps == 0
-
-    def after_step(self, epoch: int, step: int, averages: Averages, save: bool, stop: int) -> None:
-        """Note how far the run is; stop when a signal (its number, or 0) asked for it, else save when told to."""
-        self.epoch, self.step, self.averages = epoch, step, averages
-        if stop:
-            raise interruption.Stopped(stop)
-        if save:
-            self._save(epoch - 1, step, averages)
-
-    def report_bad_batch(self, epoch: int, step: int, indices: list[int]) -> str:
-        """Write down the files of a batch whose loss was not finite; say what happened and what can be done."""
-        paths = [self.dataset.paths[index] for index in indices]
-        written = self.folder / "bad-batch.txt"
-        written.write_text("".join(f"{path}\n" for path in paths))
-        return (
-            f"the loss is not finite in epoch {epoch}, step {step}, on {paths[0]} and {len(paths) - 1} more ({written}); "
-            "the last checkpoint is intact: lower --blr, set --clip_grad 1, use --amp fp32, or look at these images"
-        )
-
-    def end_epoch(self, epoch: int, values: dict, is_best: bool = False) -> None:
-        """Record an epoch and save: ``checkpoint-last.pth``, and under its number and as the best when due.
-
-        A large model's checkpoint can take longer than a GPU's epoch. Where nothing else asks for one, it is left out as
-        long as saving would take more than ``SAVING_SHARE`` of the time.
-        """
-        self.log.epoch(epoch, values)
-        keep = self._keeps(epoch)
-        rested = self.saving <= SAVING_SHARE * (time.monotonic() - self.saved)
-        if keep or is_best or rested:
-            self._save(epoch)
-            self._name(epoch, is_best)
+    def end_epoch(self, epoch: Epoch, values: dict, is_best: bool = False) -> None:
+        """Record what an epoch measured, save, and say how far the run is."""
+        self._log.epoch(epoch.number, values)
+        self._saver.save_epoch(epoch.number, is_best)
+        self.finished_now = epoch.number + 1 == self._epochs
         distributed.barrier()
-        self.epoch, self.step, self.averages = epoch + 1, 0, Averages()
-        earlier = self.interrupted.get("step", 0) / self.steps_per_epoch  # of the first epoch, done before this start
-        start = self.first_epoch + earlier
-        left = time_left(time.monotonic() - self.started, epoch + 1 - start, self.args.epochs - start)
+        self._epoch = self._make_epoch(epoch.number + 1)
+        start = self._first_epoch + self._first_step / self._steps_per_epoch
+        done = epoch.number + 1 - start
+        left = time_left(time.monotonic() - self._started, done, self._epochs - start)
         shown = "  ".join(
             f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
             for name, value in values.items()
             if not isinstance(value, dict)
         )
-        say(f"epoch {epoch} of {self.args.epochs}: {shown}  ({left} left)")
+        say(f"epoch {epoch.number} of {self._epochs}: {shown}  ({left} left)")
+
+    def show(self, name: str, figure, epoch: Epoch) -> None:
+        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder, and in TensorBoard."""
+        if distributed.is_main():
+            figure.savefig(self.workplace.folder / f"{name}-{epoch.number}.png")
+            self._log.figure(name, figure, epoch.number)
 
     def close(self) -> None:
-        self.log.close()
+        """End the log, leave the other processes, and say where the files are."""
+        self._log.close()
         distributed.stop()
-        say(f"output folder: {self.folder}")
+        say(f"output folder: {self.workplace.folder}")
 
-    def _save(self, epoch: int, step: int = 0, averages: Averages | None = None) -> None:
-        """Write ``checkpoint-last.pth``: ``epoch`` is the last whole one, ``step`` how many steps of the next are done."""
-        interrupted = {"step": step, "averages": averages.state()} if averages else {"step": 0}
-        if not distributed.is_main():
-            return
-        began = time.monotonic()
-        last = self.folder / "checkpoint-last.pth"
-        try:
-            checkpoint.save(last, **self._content(epoch), **interrupted)
-        except (OSError, RuntimeError) as error:
-            state = "the one before it is intact" if last.exists() else "there was none before"
-            raise DiskError(f"{last} could not be written ({error}); {state}: free space, then --resume auto") from error
-        self.saved = time.monotonic()
-        self.saving = self.saved - began
-
-    def _keeps(self, epoch: int) -> bool:
-        return self.args.save_every.due(epoch) or epoch + 1 == self.args.epochs
-
-    def _name(self, epoch: int, is_best: bool) -> None:
-        """Give the checkpoint just written, ``checkpoint-last.pth`` of an epoch's end, the other names that are its due."""
-        if not distributed.is_main():
-            return
-        last = self.folder / "checkpoint-last.pth"
-        if self._keeps(epoch):
-            checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
-            checkpoint.prune(self.folder, self.args.keep)
-        if is_best:
-            checkpoint.duplicate(last, "checkpoint-best.pth")
+    def _make_epoch(self, number: int, step: int = 0, averages: Averages | None = None) -> Epoch:
+        return Epoch(
+            *(number, self._loader, self._stepper, self._saver, self._log),
+            seed=self._seed,
+            print_freq=self._print_freq,
+            step=step,
+            averages=averages,
+        )
 
     def _content(self, epoch: int) -> dict:
-        return {
-            "phase": self.phase,
+        """What a checkpoint holds after an epoch."""
+        content = {
+            "phase": self.about.phase,
             "epoch": epoch,
-            "args": plain(self.args),
-            "classes": self.classes,
-            "model": self.model.state_dict(),
-            "optimizer": self.stepper.optimizer.state_dict(),
-            "scaler": self.stepper.scaler.state_dict(),
+            "args": self.about.options,
+            "classes": self.about.classes,
+            "precision": self.workplace.precision.name,
+            "model": self._stepper.model.state_dict(),
+            **self._stepper.state_dict(),
             "best": self.best,
-            **self.state(),
         }
+        for part in self.parts:
+            content |= part.state_dict()
+        return content
 
-    def _restore(self) -> int:
-        """Load the checkpoint to go on from, if any; return the first epoch to do."""
-        content = self.resumed.content if self.resumed else None
-        self.interrupted = content if content and content.get("step") else {}
-        if content:
-            try:
-                self.model.load_state_dict(content["model"])
-                self.stepper.optimizer.load_state_dict(content["optimizer"])
-                self.stepper.scaler.load_state_dict(content["scaler"])
-                self.stepper.last_scale = self.stepper.scaler.get_scale()
-                self.best = content["best"]
-                self.restore_state(content)
-            except (RuntimeError, ValueError, KeyError) as error:
-                reason = str(error).split("\n")[-1].strip()
-                raise InputError(f"--resume: the checkpoint does not fit this model and data ({reason})") from None
-            now = plain(self.args)
-            for name, old in self.resumed.options.items():
-                if name not in PLACES and now.get(name, old) != old:
-                    say(f"note: --{name} was {old} in the resumed run and is {now[name]} now")
-            if content.get("format", 1) < 3:
-                say("note: validation images are resized bilinearly now, where the resumed run resized them bicubically")
-        if self.args.start_epoch is not None:
-            self.interrupted = {}
-            return self.args.start_epoch
-        if not content:
-            return 0
-        if self.resumed.path == self.folder / "checkpoint-last.pth" and not self.interrupted:
+    def _restore(self, resumed: Checkpoint) -> None:
+        """Take model, optimiser and parts from a checkpoint; say what is otherwise than it was."""
+        content = resumed.content
+        if resumed.classes != self.about.classes:
+            raise InputError(
+                f"{resumed.path} was trained on the classes {resumed.classes}, the data has {self.about.classes}"
+            )
+        steps = f", {content['step']} steps of the next" if content.get("step") else ""
+        say(f"resuming {resumed.path}, {content['epoch'] + 1} epochs done{steps}")
+        try:
+            self._stepper.model.load_state_dict(content["model"])
+            self._stepper.load_state_dict(content)
+            self.best = content["best"]
+            for part in self.parts:
+                part.load_state_dict(content)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).split("\n")[-1].strip()
+            raise InputError(f"--resume: the checkpoint does not fit this model and data ({reason})") from None
+        for note in changes(resumed, self.about.options, self.workplace.precision.name):
+            say(f"note: {note}")
+        if resumed.path == self.workplace.folder / "checkpoint-last.pth" and not content.get("step"):
             # a run killed right after writing it may not have named it
-            self._name(content["epoch"], self.best.get("epoch") == content["epoch"])
-        return content["epoch"] + 1
+            self._saver.name(content["epoch"], self.best.get("epoch") == content["epoch"])
+
+
+# Options that may differ in a resumed run without a word
+PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint")
+PLACES += ("data_path", "root", "num_workers", "pin_mem", "device", "amp")
+
+
+def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
+    """What is otherwise in a run that goes on, a line each."""
+    lines = [
+        f"--{name} was {old} in the resumed run and is {options[name]} now"
+        for name, old in resumed.options.items()
+        if name not in PLACES and options.get(name, old) != old
+    ]
+    if resumed.content.get("precision", precision) != precision:
+        lines.append(f"the resumed run computed in {resumed.content['precision']}, this one computes in {precision}")
+    if resumed.content.get("format", 1) < 3:
+        lines.append("validation images are resized bilinearly now, where the resumed run resized them bicubically")
+    return lines

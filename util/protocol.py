@@ -1,0 +1,66 @@
+"""Protocols: what the options say that nobody typed. The paper's is the default; "tuned" is what our measurements favour."""
+
+import argparse
+
+from util.retired import add_retired_options
+
+NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
+    *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
+    *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
+    *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
+)
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
+) -> argparse.Namespace:
+    """Parse a command line. What is not typed comes from a checkpoint, else from the protocol, else from the option itself.
+
+    Args:
+        protocols: by name, what the options say under it; "paper" is followed where nothing says otherwise.
+        recorded: options that a checkpoint was made with. A protocol that is typed goes before them.
+    """
+    parser.add_argument(
+        "--protocol",
+        type=_protocol,
+        choices=tuple(protocols),
+        default="paper",
+        help="what options say that are not given: paper, as in the paper; tuned, as our measurements favour (RESULTS.md)",
+    )
+    add_retired_options(parser)
+    names, not_typed = vars(parser.parse_args(arguments)), object()
+    typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
+    typed = {name: value for name, value in typed.items() if value is not not_typed}
+    recorded = {name: value for name, value in (recorded or {}).items() if name in names}
+    if "protocol" in typed:
+        defaults = {**recorded, **protocols[typed["protocol"]]}
+    else:
+        defaults = {**protocols[recorded.get("protocol", "paper")], **recorded}
+    parser.set_defaults(**defaults)
+    return parser.parse_args(arguments)
+
+
+def _protocol(text: str) -> str:
+    if text == "measured":
+        raise argparse.ArgumentTypeError("'measured' is called 'tuned' now")
+    return text
+
+
+def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[str, tuple]:
+    """The options of the method that depart from their protocol: by name, what they are and what the protocol says."""
+    return {
+        name: (value, getattr(protocol, name))
+        for name, value in vars(args).items()
+        if name not in NOT_OF_THE_METHOD and value != getattr(protocol, name)
+    }
+
+
+def describe(name: str, departures: dict[str, tuple]) -> str:
+    """A line that says which protocol a run follows, and where it departs from it."""
+    listed = [f"--{option} {spelled(value)} ({name}: {spelled(own)})" for option, (value, own) in departures.items()]
+    return f"protocol: {name}, except {', '.join(listed)}" if listed else f"protocol: {name}"
+
+
+def spelled(value) -> str:
+    """An option's value as one would type it."""
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple | list) else f"{value}"
