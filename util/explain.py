@@ -15,8 +15,8 @@ from torch import Tensor
 from util.data.augment import denormalize, normalize
 from util.data.images import read_image
 from util.data.loading import resize_whole
-from util.maps.sources import map_of, names
-from util.masking import Split, split_patches
+from util.maps import sources
+from util.masking import SAM, Split
 from util.system.errors import InputError
 
 
@@ -26,23 +26,23 @@ def network_input(model: torch.nn.Module, path: str) -> Tensor:
     return normalize(resize_whole(read_image(path), side)[None].to(model.cls_token.device))
 
 
-def attention_map(model: torch.nn.Module, path: str, source: str = "consensus") -> Tensor:
+def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Tensor:
     """Where the class token looks in an image (METHOD.md "The map").
 
     Args:
         model: from :func:`models_msmae.load_model`.
         path: of any image file.
-        source: "consensus" of all blocks, "last" (the paper's), "block1" and so on, "relevance" (needs a trained head).
+        source: "last" (the paper's), "consensus" of all blocks, "block1" and so on, "relevance" (needs a trained head).
 
     Returns:
         ``[gh, gw]`` float32 in [0, 1], on the CPU.
     """
     depth = len(model.blocks)
-    if source not in names(depth) and source != f"block{depth}":
-        raise InputError(f"no map source {source!r}; there are {', '.join(names(depth))}")
+    if sources.canonical(source, depth) not in sources.names(depth):
+        raise InputError(f"no map source {source!r}; there are {', '.join(sources.names(depth))}")
     pixels = network_input(model, path)
     model.eval()
-    return map_of(model, pixels, source)[0].cpu()
+    return sources.map_of(sources.View(model, pixels), source)[0].cpu()
 
 
 def sam_split(weights: Tensor, mask_ratio: float = 0.45, throw_ratio: float = 0.3, seed: int = 0) -> Split:
@@ -56,9 +56,7 @@ def sam_split(weights: Tensor, mask_ratio: float = 0.45, throw_ratio: float = 0.
     Returns:
         Indices ``visible``, ``masked`` and ``thrown``, ``[1, n]`` each, counting patches row by row from 0.
     """
-    flat = weights.flatten()[None]
-    noise = torch.rand(flat.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return split_patches(flat, noise, mask_ratio, throw_ratio)
+    return SAM(mask_ratio, throw_ratio).example(weights.flatten()[None], seed)
 
 
 @torch.no_grad()

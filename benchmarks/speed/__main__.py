@@ -15,10 +15,10 @@ import torch
 from benchmarks.speed import contenders, flops, pipeline
 from benchmarks.speed.measure import Timing, peak_memory, product_rate, ratio, time_in_turn
 from models_vit import ENCODERS, create_encoder
-from util.maps import sources as map_source
+from util.data.inference import Inference
+from util.maps import sources
 from util.system.errors import run_script
-from util.system.workplace import choose_device, choose_precision, environment
-from util.training.optimisation import Precision
+from util.system.workplace import Precision, choose_device, choose_precision, environment
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -122,8 +122,11 @@ def finetune(options) -> Iterator[Row]:
     yield from rates("fine-tuning step", timings, options.batch_size)
     times = ratio(timings["all patches"], timings["SAM"])
     yield Row("fine-tuning step", "SAM against all patches", times, "x", target="at least 3.5")
+    ratios = contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
     least = flops.finetuning_step_flops(options.model, options.input_size)
-    possible = least / flops.finetuning_step_flops(options.model, options.input_size, contenders.MASKED, contenders.THROWN)
+    possible = least / flops.finetuning_step_flops(
+        options.model, options.input_size, contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
+    )
     yield Row("fine-tuning step", "SAM against all patches, by FLOPs", possible, "x")
     if options.model == "vit_base_patch16":
         times = ratio(timings["timm's vit_base_patch16_224, all patches"], timings["all patches"])
@@ -144,18 +147,17 @@ def inference(options) -> Iterator[Row]:
     def forward_all():
         return [forward(batch) for _ in range(options.batches)]
 
-    count, sources = options.batches * options.batch_size, ("consensus", "last")
+    count, measured = options.batches * options.batch_size, ("consensus", "last")
+    passes = Inference(options.input_size, options.batch_size, precision)
     with pipeline.jpeg_folder(count, 256) as root:
         images = pipeline.training_images(root, "auto", options.input_size, model.patch_size).images
         calls = {"plain forward passes, batches at hand": forward_all}
-        for source in sources:
-            calls[f"maps of a set of {count} images, {source}"] = partial(
-                map_source.maps, model, images, options, precision, source
-            )
+        for source in measured:
+            calls[f"maps of a set of {count} images, {source}"] = partial(sources.maps, model, images, passes, source)
         timings = time_in_turn(calls, device, options.rounds, options.shortest)
     yield from rates("maps and inference", timings, count)
     plain, *maps = timings.values()
-    for source, timing in zip(sources, maps, strict=True):
+    for source, timing in zip(measured, maps, strict=True):
         times = ratio(plain, timing)
         yield Row("maps and inference", f"maps, {source}, against plain forward passes", times, "x", target="at least 1")
     for size in (1, 64):
@@ -191,9 +193,12 @@ def epoch(options) -> Iterator[Row]:
 
 def count(options) -> Iterator[Row]:
     """FLOPs of the encoder, as the paper counts and as executed."""
+    ratios = contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
     for how, what in (("paper", "as the paper counts"), ("executed", "as executed")):
         whole = flops.encoder_flops(options.model, options.input_size)[how]
-        part = flops.encoder_flops(options.model, options.input_size, contenders.MASKED, contenders.THROWN)[how]
+        part = flops.encoder_flops(
+            options.model, options.input_size, contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
+        )[how]
         yield Row("encoder, one image", f"all patches, {what}", whole / 2e9, "G multiply-adds")
         yield Row("encoder, one image", f"SAM's visible patches, {what}", part / 2e9, "G multiply-adds")
         yield Row("encoder, one image", f"saved, {what}", 100 * (1 - part / whole), "%")

@@ -9,12 +9,13 @@ from torch import nn
 
 from models_msmae import create_autoencoder
 from models_vit import create_encoder
-from util.masking import split_patches
+from util.masking import SAM
 from util.system.errors import InputError
-from util.training.optimisation import Precision, Schedule, Stepper, parameter_groups
+from util.system.workplace import Precision
+from util.training.optimisation import Schedule, Stepper, parameter_groups
 
 CLASSES = 4
-MASKED, THROWN = 0.45, 0.3  # SAM's shares in the paper
+PAPERS_SAM, RANDOM = SAM(0.45, 0.3), SAM(0.75, 0.0)
 
 
 def stepper_for(model: nn.Module, precision: Precision) -> Stepper:
@@ -69,9 +70,9 @@ def pretraining(
 
     def step():
         if masking == "sam":
-            split = split_patches(batch["weights"], batch["noise"], MASKED, THROWN)
+            split = PAPERS_SAM.split(batch["weights"], batch["noise"])
         else:
-            split = split_patches(torch.ones_like(batch["weights"]), batch["noise"], 0.75)
+            split = RANDOM.split_at_random(batch["noise"])
         with precision():
             output = model(batch["image"], split, batch["label"])
         stepper.backward(output.reconstruction + 0.1 * output.classification, last_of_window=True)
@@ -109,7 +110,7 @@ def forward(name: str, input_size: int, batch_size: int, device: torch.device, a
     batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
     arguments = (batch["image"],)
     if kind == "sam":
-        arguments += (split_patches(batch["weights"], batch["noise"], MASKED, THROWN).visible,)
+        arguments += (PAPERS_SAM.split(batch["weights"], batch["noise"]).visible,)
 
     @torch.no_grad()
     def call():
@@ -132,7 +133,7 @@ def finetuning(
     def step():
         arguments = (batch["image"],)
         if masking == "sam":
-            arguments += (split_patches(batch["weights"], batch["noise"], MASKED, THROWN).visible,)
+            arguments += (PAPERS_SAM.split(batch["weights"], batch["noise"]).visible,)
         with precision():
             logits = model(*arguments)
         loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=0.1)

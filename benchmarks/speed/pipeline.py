@@ -11,13 +11,19 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import engine_pretrain
-import main_pretrain
-from benchmarks.speed.contenders import CLASSES
+from benchmarks.speed.contenders import CLASSES, PAPERS_SAM, stepper_for
 from benchmarks.speed.measure import Timing, wait
+from models_msmae import create_autoencoder
 from util.data.augment import Augment
+from util.data.folders import open_folders
 from util.data.images import Images
-from util.data.loading import TrainingImages, open_folders, training_loader
+from util.data.loading import TrainingImages, training_loader
+from util.options import SaveEvery
 from util.phantom import draw_phantom
+from util.system.workplace import Precision
+from util.training.epoch import Epoch
+from util.training.log import RunLog
+from util.training.saver import Saver
 
 
 @contextmanager
@@ -36,8 +42,8 @@ def jpeg_folder(count: int, size: int) -> Iterator[str]:
 def training_images(root: str, cache: str, input_size: int, patch_size: int, policy: str | None = None) -> TrainingImages:
     """The training set as the scripts open it."""
     images = Images(open_folders(root, ("train",))[0], cache)
-    grid = (input_size // patch_size,) * 2
-    return TrainingImages(images, Augment(input_size, patch_size, policy=policy), grid, seed=0)
+    maps = torch.ones(len(images), input_size // patch_size, input_size // patch_size)
+    return TrainingImages(images, Augment(input_size, patch_size, policy=policy), maps, seed=0)
 
 
 def loading_seconds(dataset: TrainingImages, batch_size: int, workers: int, rounds: int) -> Timing:
@@ -56,25 +62,29 @@ def loading_seconds(dataset: TrainingImages, batch_size: int, workers: int, roun
 def epoch_against_steps(
     name: str, input_size: int, batch_size: int, device: torch.device, amp: str, workers: int, batches: int, rounds: int
 ) -> tuple[Timing, Timing]:
-    """Seconds of an epoch of the pre-training script from JPEG files, and of its steps alone on batches at hand.
+    """Seconds of an epoch of pre-training from JPEG files, and of its steps alone on batches at hand.
 
     The steps alone run the same engine on batches that were loaded before. Epochs of both kinds alternate; the first of
     each is left out.
     """
     with jpeg_folder(batch_size * batches, input_size) as root, tempfile.TemporaryDirectory() as output:
-        options = f"--model msmae_{name} --input_size {input_size} --batch_size {batch_size} --num_workers {workers}"
-        places = ["--data_path", root, "--output_dir", output, "--device", str(device), "--amp", amp]
-        run = main_pretrain.prepare(main_pretrain.get_args([*options.split(), *places]))
-        loaders = {"files": run.loader, "steps": _AtHand(run.loader)}
+        model = create_autoencoder(f"msmae_{name}", img_size=input_size, num_classes=CLASSES).to(device)
+        stepper = stepper_for(model, Precision(device, amp))
+        dataset = training_images(root, "auto", input_size, model.patch_size)
+        loader = training_loader(dataset, batch_size, workers, pin_memory=device.type == "cuda")
+        log = RunLog(Path(output), Path(output), 0, len(loader))
+        saver = Saver(Path(output), SaveEvery(epochs=rounds + 2, steps=0), None, rounds + 2, content=lambda _: {})
+        loaders = {"files": loader, "steps": _AtHand(loader)}
         seconds = {"files": [], "steps": []}
-        for epoch in range(rounds + 1):
-            for kind, run.loader in loaders.items():
+        for number in range(rounds + 1):
+            for kind, batches_from in loaders.items():
+                epoch = Epoch(number, batches_from, stepper, saver, log, seed=0, print_freq=20)
                 wait(device)
                 start = time.perf_counter()
-                engine_pretrain.train_one_epoch(run, epoch, use_sam=True)
+                engine_pretrain.train_one_epoch(model, epoch, PAPERS_SAM, by_map=True, class_weight=0.1)
                 wait(device)
                 seconds[kind].append(time.perf_counter() - start)
-        run.close()
+        log.close()
     return Timing.of(seconds["files"][1:]), Timing.of(seconds["steps"][1:])
 
 
@@ -82,7 +92,7 @@ class _AtHand:
     """A loader whose batches were all loaded before."""
 
     def __init__(self, loader: DataLoader):
-        self.dataset, self.sampler = loader.dataset, loader.sampler
+        self.dataset, self.sampler, self.batch_size = loader.dataset, loader.sampler, loader.batch_size
         self.batches = list(loader)
 
     def __len__(self) -> int:
