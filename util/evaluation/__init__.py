@@ -1,0 +1,1 @@
+"""What comes after prediction: metrics, intervals, calibration and cut-offs from labels and probabilities, no models."""
