@@ -12,7 +12,8 @@ from functools import cache
 import numpy as np
 from scipy.special import softmax
 
-from evaluation.made_up import classifier
+from evaluation.made_up import classifier, two_models
+from util.evaluation.comparison import compare
 from util.evaluation.intervals import intervals
 from util.evaluation.metrics import classification_metrics
 
@@ -72,6 +73,13 @@ def coverage_of_patients(
     return by_patient, by_image
 
 
+def told_apart(images: int, sets: int, resamples: int = 1000) -> tuple[float, float]:
+    """The share of pairs of equally good models that are told apart: by McNemar's test, by the interval of macro AUC."""
+    pairs = [compare(*two_models(images, better=0, seed=seed), resamples=resamples, seed=seed) for seed in range(sets)]
+    edges = [pair["metrics"]["macro_auc"]["interval"] for pair in pairs]
+    return float(np.mean([pair["p"] < 0.05 for pair in pairs])), float(np.mean([not a <= 0 <= b for a, b in edges]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sets", type=int, default=1000)
@@ -92,6 +100,11 @@ def main() -> None:
             f"{name}, 5 images of each of 200 patients: {100 * by_patient[name]:.1f} % by patient, "
             f"{100 * by_image[name]:.1f} % by image"
         )
+    by_test, by_interval = told_apart(200, options.sets, options.resamples)
+    print(
+        f"two equally good models, 200 images, told apart: {100 * by_test:.1f} % by McNemar's test, "
+        f"{100 * by_interval:.1f} % by the interval of the difference in macro AUC"
+    )
     missed = [f"{name} {100 * large[name]:.1f} %" for name in ("top1", "macro_auc") if not 0.93 <= large[name] <= 0.97]
     missed += [
         f"{name} {100 * share:.1f} %"

@@ -1,7 +1,11 @@
-"""Labels and probabilities of a classifier that does not exist."""
+"""Labels and probabilities of classifiers that do not exist."""
 
 import numpy as np
 from scipy.special import softmax
+
+from util.evaluation.predictions import Predictions
+
+CLASSES = ["benign", "malignant", "normal"]
 
 
 def classifier(
@@ -16,3 +20,19 @@ def classifier(
     labels = rng.integers(classes, size=images)
     logits = rng.normal(size=(images, classes)) + skill * np.eye(classes)[labels]
     return labels, softmax(skill * sharpness * logits, axis=1)
+
+
+def two_models(images=120, better=0.6, seed=0):
+    """Predictions of two models on the same images, which are hard or easy for both; the second is better."""
+    rng = np.random.default_rng(seed)
+    labels, shared = rng.integers(3, size=images), rng.normal(size=(images, 3))
+    files = [f"data/val/{CLASSES[label]}/{index}.png" for index, label in enumerate(labels)]
+    return [
+        Predictions(
+            files,
+            softmax(shared + 0.5 * rng.normal(size=(images, 3)) + skill * np.eye(3)[labels], axis=1),
+            CLASSES,
+            labels,
+        )
+        for skill in (1.0, 1.0 + better)
+    ]
