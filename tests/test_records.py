@@ -162,6 +162,8 @@ def test_wrong_folders(data):
     assert "no folder of a class in it" in error(data)
     (data / "test" / "ring").mkdir()
     assert "no image in ring/" in error(data)
+    shutil.copytree(data / "val" / "base", data / "test" / "base")
+    assert {record.label for record in read_records(data) if record.split == "test"} == {"base"}
     shutil.rmtree(data / "test")
     (data / "val" / "ring").rename(data / "val" / "rong")
     assert "only in train: ring; only in val: rong" in error(data)

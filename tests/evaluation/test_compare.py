@@ -11,7 +11,7 @@ from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
 from evaluation.made_up import CLASSES, two_models
-from util.compare import main
+from util.compare import conclusion, main
 from util.errors import run_script
 from util.evaluation.comparison import align, compare
 from util.evaluation.predictions import Predictions, write_predictions
@@ -106,6 +106,14 @@ def test_patients_are_resampled_where_they_are_known(command):
     assert status == 2 and f"{a.files[0].removeprefix('data/')} is of patient p7 in A and of p0 in B" in err.replace(
         "data/", ""
     )
+
+
+def test_with_patients_the_interval_decides_and_without_the_test():
+    """Where ten images of a patient are wrong together, a small p means little."""
+    top1 = {"a": 0.8, "b": 0.9, "difference": 0.1, "interval": [-0.01, 0.2]}
+    result = {"metrics": {"top1": top1}, "only_a": 1, "only_b": 13, "p": 0.002, "patients": 9}
+    assert conclusion(result).endswith("this may be chance.")
+    assert conclusion(result | {"patients": None}).endswith("chance alone seldom gives so much.")
 
 
 def test_sets_that_differ_are_refused_by_name(command):

@@ -83,6 +83,17 @@ def test_predictive_values_at_another_prevalence_are_those_of_such_a_population(
     assert predictive_values(1.0, 1.0, 0.1) == {"positive_predictive_value": 1.0, "negative_predictive_value": 1.0}
 
 
+@pytest.mark.parametrize("score", np.float32([0.7, 0.3, 0.9]))
+def test_neighbouring_32_bit_numbers_are_told_apart(score):
+    """Their midpoint is no 32-bit number; rounded to one, it would fall on either side."""
+    for lower in (score, np.nextafter(score, np.float32(1))):
+        scores = np.array([lower, np.nextafter(lower, np.float32(1))])
+        probabilities = np.stack([1 - scores, scores], axis=1)
+        cutoff = choose_cutoff(np.array([0, 1]), probabilities, ["no", "yes"], "youden")
+        found = cutoff_metrics(cutoff, np.array([0, 1]), probabilities, ["no", "yes"])
+        assert (found["sensitivity"], found["specificity"]) == (1, 1)
+
+
 def test_a_cutoff_that_calls_none_positive():
     labels, probabilities = np.array([1, 1, 0]), np.array([[0.4, 0.6], [0.7, 0.3], [0.0, 1.0]])
     cutoff = choose_cutoff(labels, probabilities, ["no", "yes"], "specificity=1")
