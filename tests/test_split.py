@@ -1,6 +1,8 @@
 """``python -m util.split``: every image once, classes and patients alike, the same each time; what cannot be is named."""
 
 import csv
+import errno
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -187,12 +189,22 @@ def test_what_cannot_be(options, words, images, command, tmp_path):
     assert not list(tmp_path.glob("split*"))
 
 
-def test_nothing_is_overwritten_or_left_half_written(images, command, tmp_path):
+def test_nothing_is_overwritten_or_left_half_written(images, command, tmp_path, monkeypatch):
     (tmp_path / "split-fold3.csv").write_text("mine")
     status, _, err = command("data", "--folds", 5, "--output", "split.csv")
     assert status == 2 and "split-fold3.csv exists" in err and len(list(tmp_path.glob("split*"))) == 1
+    (tmp_path / "split-fold3.csv").unlink()
     status, _, err = command("data", "--output", "nowhere/split.csv")
     assert status == 2 and "cannot be written" in err
+
+    def full(path, columns, rows):
+        if "fold3" in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_table(path, columns, rows)
+
+    monkeypatch.setattr("util.split.write_table", full)
+    assert command("data", "--folds", 5, "--output", "split.csv")[0] == 1
+    assert not list(tmp_path.glob("split*"))
 
 
 def test_as_a_user_runs_it(images, tmp_path):

@@ -205,8 +205,14 @@ def main() -> None:
         tables = [divide(labels, patients, shares, args.seed)]
     for splits in tables:
         check_classes(records, splits)
+    try:
+        for output, splits in zip(outputs, tables, strict=True):
+            write_splits(output, records, splits)
+    except BaseException:
+        for output in outputs:  # all folds or none
+            output.unlink(missing_ok=True)
+        raise
     for output, splits in zip(outputs, tables, strict=True):
-        write_splits(output, records, splits)
         print(f"{output}\n{summary(records, splits)}\n")
     if patients is None:
         print("split by image: images of one patient may lie in several splits; --patients FILE.csv keeps them together")

@@ -100,6 +100,7 @@ def test_a_cutoff_that_calls_none_positive():
     found = cutoff_metrics(cutoff, labels, probabilities, ["no", "yes"], prevalence=0.5)
     assert (found["sensitivity"], found["specificity"], found["positive_predictive_value"]) == (0, 1, None)
     assert found["counts"]["false_negatives"] == 2
+    assert found["intervals"]["positive_predictive_value"] is None
     json.dumps(found, allow_nan=False)
 
 

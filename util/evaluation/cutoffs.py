@@ -66,7 +66,7 @@ def choose_cutoff(
     It lies midway between two neighbouring probabilities, so that no image used here is on its edge.
 
     Args:
-        labels: ``[N]`` class indices, of images that no figure is reported on.
+        labels: ``[N]`` class indices, of images that no metric is reported on.
         probabilities: ``[N, classes]``; classes: names.
         rule: ``"sensitivity=S"``: the highest cut-off with a sensitivity of at least S; ``"specificity=S"``: the lowest
             with a specificity of at least S; ``"youden"``: the one with the largest sum of both.
@@ -135,7 +135,7 @@ def cutoff_metrics(
         both = [SHARES[name](truth, called) for name in ("sensitivity", "specificity")]
         edges = [share_interval(*part, patients, BOTH) or (None, None) for part in both]
         low, high = (predictive_values(*edge, prevalence) for edge in zip(*edges, strict=True))
-        ranges |= {name: None if low[name] is None else [low[name], high[name]] for name in low}
+        ranges |= {name: None if values[name] is None else [low[name], high[name]] for name in low}
     counts = {
         "true_positives": int((called & truth).sum()),
         "false_positives": int((called & ~truth).sum()),
