@@ -5,11 +5,12 @@ import time
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from scipy.stats import beta
 
 from evaluation.coverage import PATIENTS_COVERED, coverage, coverage_of_patients
 from evaluation.made_up import classifier
-from util.evaluation.intervals import clopper_pearson, intervals, share_interval
+from util.evaluation.intervals import bootstrap_interval, clopper_pearson, intervals, share_interval
 from util.evaluation.metrics import classification_metrics
 from util.evaluation.resampling import metrics_of_resamples, resample_counts
 
@@ -83,9 +84,27 @@ def test_shares_have_the_exact_interval_or_that_of_patients():
     ten = intervals(labels.repeat(10), probabilities.repeat(10, axis=0), ["a", "b", "c"], patients=owners, resamples=4000)
     blind = intervals(labels.repeat(10), probabilities.repeat(10, axis=0), ["a", "b", "c"], resamples=4000)
     for name in ("top1", "macro_auc"):
-        assert ten[name] == one[name]
+        assert ten[name] == pytest.approx(one[name], abs=1e-12)
         assert blind[name][1] - blind[name][0] < 0.5 * (ten[name][1] - ten[name][0])
-    assert ten["per_class"]["a"]["sensitivity"] == one["per_class"]["a"]["sensitivity"]
+    assert ten["per_class"]["a"]["sensitivity"] == pytest.approx(one["per_class"]["a"]["sensitivity"], abs=1e-12)
+
+
+def test_interval_of_the_log_odds():
+    """Of a share of independent images its width is known: 1.96 / sqrt(n p (1 - p)) each way."""
+    labels, probabilities = classifier(400, skill=2.5)
+    right = (probabilities.argmax(1) == labels).mean()
+    reach = 1.96 / np.sqrt(400 * right * (1 - right))
+    low, high = intervals(labels, probabilities, ["a", "b", "c"], resamples=4000)["top1"]
+    assert logit([low, high]) == pytest.approx([logit(right) - reach, logit(right) + reach], rel=0.02)
+    spread = np.array([-0.02, 0.02, np.nan])
+    # of kappa, which begins at -1, that of (kappa + 1) / 2
+    for narrower in (0.95, 0.5):
+        low, high = bootstrap_interval(0.6, 0.6 + spread, narrower, lowest=-1)
+        half = bootstrap_interval(0.8, 0.8 + spread / 2, narrower)
+        assert [low, high] == pytest.approx([2 * edge - 1 for edge in half])
+    assert high - low == pytest.approx(2 * 0.6745 * 0.02, rel=0.01)
+    assert bootstrap_interval(np.nan, spread) is None and bootstrap_interval(0.5, spread[2:]) is None
+    assert bootstrap_interval(1.0, np.ones(9)) == [1, 1]
 
 
 def test_all_right_is_not_certain():
@@ -109,13 +128,13 @@ def test_a_thousand_images_take_less_than_five_seconds():
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
-    """A short form of ``python -m evaluation.coverage``; 150 sets, so wide limits: 3.5 standard deviations below 95 %."""
-    found = coverage(images=200, sets=150, resamples=200, population=300_000)
-    assert all(share > 0.887 for share in found.values()), found
+    """A short form of ``python -m evaluation.coverage``; 100 sets, so wide limits: 3.5 standard deviations below 95 %."""
+    found = coverage(images=200, sets=100, resamples=200, population=300_000)
+    assert all(share > 0.874 for share in found.values()), found
     assert found["top1"] < 1 and found["macro_auc"] < 1
 
 
 def test_patients_intervals_hold_the_truth_where_images_intervals_do_not():
-    by_patient, by_image = coverage_of_patients(patients=50, images_each=6, sets=100, resamples=200, population=50_000)
+    by_patient, by_image = coverage_of_patients(patients=50, images_each=6, sets=60, resamples=200, population=50_000)
     for name in PATIENTS_COVERED:
-        assert by_patient[name] > 0.87 and by_image[name] < 0.8, (by_patient, by_image)
+        assert by_patient[name] > 0.85 and by_image[name] < 0.8, (by_patient, by_image)
