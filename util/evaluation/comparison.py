@@ -25,7 +25,7 @@ def align(a: Predictions, b: Predictions) -> Predictions:
     if sorted(a.classes) != sorted(b.classes):
         raise InputError(f"A and B differ in their classes: {', '.join(a.classes)}; {', '.join(b.classes)}")
     names_a, names_b = a.files, b.files
-    if set(names_a) != set(names_b):
+    if set(names_a).isdisjoint(names_b):
         names_a, names_b = names_in_set(a.files), names_in_set(b.files)
     place = {name: index for index, name in enumerate(names_b)}
     known = set(names_a)
