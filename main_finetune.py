@@ -3,6 +3,7 @@
 with --eval."""
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -18,11 +19,13 @@ from util.data.folders import open_folders
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
-from util.evaluation import metrics
+from util.evaluation.intervals import intervals
 from util.evaluation.pictures import draw_pictures
+from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.preview import Preview
+from util.evaluation.table import metrics_table
 from util.maps import sources
-from util.maps.localisation import find_masks, localise
+from util.maps.localisation import find_masks, localisation_table, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
 from util.system import distributed
@@ -230,12 +233,15 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature) if args.masking == "attention" else None
     results, probabilities, features = engine.evaluate(model, images, inference)
-    results = {"checkpoint": args.resume, **results}
+    labels, chances = images.labels.numpy(), probabilities.numpy()
+    results = {"checkpoint": args.resume, **results, "intervals": intervals(labels, chances, classes)}
     results |= localise(model, images, lesion_masks, inference, args.map, sam)
     if distributed.is_main():
-        labels, chances = images.labels.numpy(), probabilities.numpy()
-        metrics.write_results(workplace.folder, results, images.paths, labels, chances, classes)
-    say(metrics.table(results))
+        write_predictions(workplace.folder / "predictions.csv", Predictions(images.paths, chances, classes, labels))
+        (workplace.folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    say(metrics_table(results, results["intervals"]))
+    if "localisation" in results:
+        say(localisation_table(results["localisation"]))
     name = "/".join(Path(args.resume).parts[-2:])
     title = f"{args.model}, {name}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
     draw_pictures(workplace.folder, model, images, inference, args.map, results, probabilities, features, title)

@@ -70,7 +70,7 @@ def test_cache_changes_nothing(phantoms):
 def test_cache_auto_follows_the_memory(phantoms, monkeypatch):
     folder = open_folders(str(phantoms), ("train",))[0]
     assert Images(folder, "auto").decoded is not None
-    monkeypatch.setattr("util.data.loading.images.available_memory", lambda: 3 * 24 * 32 * 32 * 3)  # just not enough
+    monkeypatch.setattr("util.data.loading.loading.images.available_memory", lambda: 3 * 24 * 32 * 32 * 3)  # just not enough
     assert Images(folder, "auto").decoded is None
 
 

@@ -87,7 +87,7 @@ def test_the_check_costs_once_and_sees_changes(phantoms, tmp_path, monkeypatch):
     data = shutil.copytree(phantoms, tmp_path / "data")
     folder = open_folders(str(data), ("train",))[0]
     read = []
-    monkeypatch.setattr("util.data.loading.images.read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr("util.data.loading.loading.images.read_image", lambda path: read.append(path) or read_image(path))
     Images(folder, "off")
     assert len(read) == 24
     Images(folder, "off")

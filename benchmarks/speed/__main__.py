@@ -124,9 +124,7 @@ def finetune(options) -> Iterator[Row]:
     yield Row("fine-tuning step", "SAM against all patches", times, "x", target="at least 3.5")
     ratios = contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
     least = flops.finetuning_step_flops(options.model, options.input_size)
-    possible = least / flops.finetuning_step_flops(
-        options.model, options.input_size, contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
-    )
+    possible = least / flops.finetuning_step_flops(options.model, options.input_size, *ratios)
     yield Row("fine-tuning step", "SAM against all patches, by FLOPs", possible, "x")
     if options.model == "vit_base_patch16":
         times = ratio(timings["timm's vit_base_patch16_224, all patches"], timings["all patches"])
@@ -196,9 +194,7 @@ def count(options) -> Iterator[Row]:
     ratios = contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
     for how, what in (("paper", "as the paper counts"), ("executed", "as executed")):
         whole = flops.encoder_flops(options.model, options.input_size)[how]
-        part = flops.encoder_flops(
-            options.model, options.input_size, contenders.PAPERS_SAM.mask_ratio, contenders.PAPERS_SAM.throw_ratio
-        )[how]
+        part = flops.encoder_flops(options.model, options.input_size, *ratios)[how]
         yield Row("encoder, one image", f"all patches, {what}", whole / 2e9, "G multiply-adds")
         yield Row("encoder, one image", f"SAM's visible patches, {what}", part / 2e9, "G multiply-adds")
         yield Row("encoder, one image", f"saved, {what}", 100 * (1 - part / whole), "%")

@@ -1,1 +1,1 @@
-"""What a model knows and sees: passes over whole images, metrics, pictures."""
+"""What comes after prediction: metrics, intervals, calibration and cut-offs from labels and probabilities, and pictures."""

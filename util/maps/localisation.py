@@ -126,3 +126,17 @@ def patch_average_precision(scores: Tensor, covered: Tensor) -> float:
     lesion = torch.cat([torch.ones_like(covered), torch.zeros_like(covered)])
     share = torch.cat([covered, 1 - covered])
     return float(average_precision_score(lesion, torch.cat([scores, scores]), sample_weight=share))
+
+
+def localisation_table(where: dict) -> str:
+    """What :func:`measure` gives, as lines for a reader."""
+    lines = [
+        f"maps of {where['images']} images with a lesion: weight in it relative to its area (gain; chance 1), maximum in it "
+        f"(pointing; chance {100 * where['chance']:.1f} %)",
+        f"{'map':<24}{'gain':>8}{'pointing':>13}{'average precision':>19}",
+    ]
+    lines += [
+        f"{name:<24}{row['gain']:>8.2f}{100 * row['pointing']:>11.1f} %{row['average_precision']:>19.3f}"
+        for name, row in where["sources"].items()
+    ]
+    return "\n".join(lines)

@@ -5,7 +5,6 @@ python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
 
 import argparse
 import base64
-import csv
 import io
 import json
 from collections.abc import Callable
@@ -13,10 +12,9 @@ from datetime import date
 from pathlib import Path
 
 import jinja2
-import numpy as np
 from matplotlib.figure import Figure
 
-from util.evaluation.metrics import bootstrap_intervals
+from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
 from util.system.errors import InputError, run_script
 
 CITATION = """@article{mao2023msmae,
@@ -104,39 +102,38 @@ def training_section(folder: Path) -> dict:
     return section
 
 
-def classification_tables(results: dict, folder: Path) -> list[dict]:
-    """Figures of merit with bootstrap intervals, and those of each class."""
-    with open(folder / "predictions.csv") as file:
-        rows = list(csv.DictReader(file))
-    classes = list(results["per_class"])
-    labels = np.array([classes.index(row["label"]) for row in rows])
-    probabilities = np.array([[float(row[f"p({name})"]) for name in classes] for row in rows])
-    intervals = bootstrap_intervals(labels, probabilities, classes)
+def classification_tables(results: dict) -> list[dict]:
+    """Metrics with their 95 % intervals, of all classes together and of each."""
+    found = results["intervals"]
     shown = [
-        (name.replace("_", " "), f"{100 * results[name]:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %")
-        for name, (low, high) in intervals.items()
+        (title, with_interval(results[name], found[name], name in PERCENT))
+        for name, title in HEADLINES.items()
+        if name in results
     ]
     per_class = [
-        (name, row["images"], f"{100 * row['sensitivity']:.2f} %", f"{100 * row['specificity']:.2f} %", f"{row['auc']:.4f}")
+        (
+            *(name, row["images"]),
+            *(with_interval(row[metric], found["per_class"][name][metric], metric in PERCENT) for metric in OF_EACH_CLASS),
+        )
         for name, row in results["per_class"].items()
     ]
     return [
         {
-            "heading": f"Figures of merit on {results['images']} images",
-            "columns": ("", "value", "95 % interval"),
+            "heading": f"Metrics on {results['images']} images",
+            "columns": ("", "value (95 % interval)"),
             "rows": shown,
-            "note": "Percentile bootstrap over the images of each class, 1,000 resamples: it tells of the sample "
+            "note": "Intervals by the bootstrap over images, those of shares by Clopper and Pearson: they tell of the sample "
             "of images, not of other seeds or sites.",
         },
-        {"heading": "Classes", "columns": ("", "images", "sensitivity", "specificity", "AUC"), "rows": per_class},
+        {"heading": "Classes", "columns": ("", "images", *OF_EACH_CLASS.values()), "rows": per_class},
     ]
 
 
 def segmentation_tables(results: dict) -> list[dict]:
     """IoU, Dice, sensitivity and specificity, by what was averaged over what."""
-    names = {"per_image": "mean over images", "whole_set": "whole set", "batch_averaged": "batches pooled, then averaged"}
-    figures = ("iou", "dice", "sensitivity", "specificity")
-    rows = [(title, *(f"{100 * results[key][figure]:.2f} %" for figure in figures)) for key, title in names.items()]
+    names = {"per_image": "mean over images", "whole_set": "whole set", "batch_averaged": "batches, averaged by their size"}
+    metrics = ("iou", "dice", "sensitivity", "specificity")
+    rows = [(title, *(f"{100 * results[key][metric]:.2f} %" for metric in metrics)) for key, title in names.items()]
     columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
     return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
 
@@ -144,7 +141,7 @@ def segmentation_tables(results: dict) -> list[dict]:
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
     results = json.loads((folder / "metrics.json").read_text())
-    tables = segmentation_tables(results) if "per_image" in results else classification_tables(results, folder)
+    tables = segmentation_tables(results) if "per_image" in results else classification_tables(results)
     if where := results.get("localisation"):
         rows = [
             (name, f"{row['gain']:.2f}", f"{100 * row['pointing']:.1f} %", f"{row['average_precision']:.3f}")

@@ -67,7 +67,7 @@ def anyone(number: int, together: bool) -> int:
 
 
 def gather_rows(rows: Tensor, total: int) -> Tensor:
-    """Put together rows that each process computed for every n-th image (:func:`util.data.loading.whole_batches`).
+    """Put together rows that each process computed for every n-th image (:func:`util.data.loading.loading.whole_batches`).
 
     Args:
         rows: ``[own images, ...]`` on the CPU.

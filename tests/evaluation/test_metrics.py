@@ -1,0 +1,76 @@
+"""Metrics against scikit-learn, called as its own documentation has it; sets that lack a class."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from evaluation.made_up import classifier
+from util.evaluation.intervals import intervals
+from util.evaluation.metrics import classification_metrics
+from util.evaluation.table import metrics_table
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_every_metric_is_scikit_learns(classes):
+    labels, probabilities = classifier(300, classes)
+    predictions, names = probabilities.argmax(1), [f"grade{index}" for index in range(classes)]
+    found = classification_metrics(labels, probabilities, names, ordered=True)
+    assert found["images"] == 300 and found["absent"] == []
+    assert found["top1"] == pytest.approx(sk.accuracy_score(labels, predictions))
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predictions))
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, predictions, average="macro"))
+    scores = probabilities if classes > 2 else probabilities[:, 1]
+    assert found["macro_auc"] == pytest.approx(sk.roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
+    one_hot = np.eye(classes)[labels]
+    assert found["average_precision"] == pytest.approx(sk.average_precision_score(one_hot, probabilities, average="macro"))
+    assert found["quadratic_kappa"] == pytest.approx(sk.cohen_kappa_score(labels, predictions, weights="quadratic"))
+    assert found["confusion"] == sk.confusion_matrix(labels, predictions).tolist()
+    for index, name in enumerate(names):
+        truth, called, row = labels == index, predictions == index, found["per_class"][name]
+        assert row["images"] == truth.sum()
+        assert row["sensitivity"] == pytest.approx(sk.recall_score(truth, called))
+        assert row["specificity"] == pytest.approx(sk.recall_score(~truth, ~called))
+        assert row["positive_predictive_value"] == pytest.approx(sk.precision_score(truth, called))
+        assert row["negative_predictive_value"] == pytest.approx(sk.precision_score(~truth, ~called))
+        assert row["auc"] == pytest.approx(sk.roc_auc_score(truth, probabilities[:, index]))
+        assert row["average_precision"] == pytest.approx(sk.average_precision_score(truth, probabilities[:, index]))
+
+
+def test_a_class_without_images_is_named_and_left_out_of_averages():
+    labels, probabilities = classifier(200, 4, skill=1.0)
+    kept = labels != 2
+    labels, probabilities = labels[kept], probabilities[kept]
+    predictions = probabilities.argmax(1)
+    assert (predictions == 2).any()  # or the test would not see how a class that is only predicted counts
+    found = classification_metrics(labels, probabilities, list("abcd"), ordered=True)
+    assert found["absent"] == ["c"]
+    assert found["per_class"]["c"]["sensitivity"] is None and found["per_class"]["c"]["auc"] is None
+    assert found["per_class"]["c"]["specificity"] == pytest.approx((predictions != 2).mean())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, of a class that is only predicted
+        assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predictions))
+    present = [0, 1, 3]
+    assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, predictions, labels=present, average="macro"))
+    auc = [sk.roc_auc_score(labels == index, probabilities[:, index]) for index in present]
+    assert found["macro_auc"] == pytest.approx(np.mean(auc))
+    ranges = intervals(labels, probabilities, list("abcd"), ordered=True, resamples=200)
+    assert ranges["per_class"]["c"]["sensitivity"] is None and ranges["per_class"]["c"]["auc"] is None
+    json.dumps([found, ranges], allow_nan=False)
+    told = metrics_table(found, ranges)
+    assert "no image of c: left out" in told and f"top-1               {100 * found['top1']:.2f} % (" in told
+
+
+def test_one_class_alone_and_a_class_never_predicted():
+    labels, probabilities = np.zeros(5, dtype=int), np.tile([0.6, 0.4], (5, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = classification_metrics(labels, probabilities, ["no", "yes"], ordered=True)
+        ranges = intervals(labels, probabilities, ["no", "yes"], ordered=True)
+    assert found["top1"] == 1 and found["macro_auc"] is None and found["quadratic_kappa"] is None
+    assert found["per_class"]["yes"]["positive_predictive_value"] is None
+    assert ranges["macro_auc"] is None and ranges["quadratic_kappa"] is None
+    assert ranges["top1"] == [pytest.approx(0.025 ** (1 / 5)), 1]
+    json.dumps([found, ranges], allow_nan=False)
