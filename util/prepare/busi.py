@@ -1,4 +1,7 @@
-"""BUSI as Cairo University gives it: ``Dataset_BUSI_with_GT/CLASS/CLASS (N).png``, its masks ``..._mask.png``, ``_mask_1``."""
+"""BUSI as Cairo University gives it: ``Dataset_BUSI_with_GT/CLASS/CLASS (N).png`` and masks.
+
+An image's mask is ``CLASS (N)_mask.png``; where it shows several lesions, there are ``CLASS (N)_mask_1.png`` and so on.
+"""
 
 import re
 from collections import defaultdict

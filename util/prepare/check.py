@@ -27,7 +27,7 @@ def compare(data_set: DataSet, records: list[Record]) -> list[str]:
         count = sum(part in ("", record.part) and label in ("", record.label) for record in records)
         if count != published:
             where = "/".join(filter(None, (part, label)))
-            lines.append(f"{where}: {count} images, published are {published}")
+            lines.append(f"{where}: {count} images where {published} are published")
     return lines
 
 

@@ -16,7 +16,7 @@ from util.prepare.record import DataSet, Found, Record
 from util.prepare.table import find_table
 
 KINDS = ("bone", "abdomen", "mediastinum", "liver", "lung", "kidney", "soft_tissue", "pelvis")  # types 1 to 8
-PARTS = {"1": "train", "2": "val", "3": "test"}
+PARTS = {"2": "val", "3": "test"}
 COLUMNS = ("File_name", "Patient_index", "Bounding_boxes", "Coarse_lesion_type", "Possibly_noisy", "DICOM_windows",
            "Train_Val_Test")  # fmt: skip
 ZERO = 32768  # the pixel value of 0 Hounsfield units
@@ -72,7 +72,7 @@ def find(entries: list[Entry], window: tuple[float, float] | None = None, margin
     for row in rows:
         seen[row["File_name"]] += 1
         kind = row["Coarse_lesion_type"].removesuffix(".0")
-        if kind == "-1":
+        if kind == "-1" or row["Train_Val_Test"] == "1":
             continue
         if kind not in {str(number) for number in range(1, 9)} or row["Train_Val_Test"] not in PARTS:
             raise InputError(f"DL_info.csv: {row['File_name']} has lesion type {kind!r} and part {row['Train_Val_Test']!r}")

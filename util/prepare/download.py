@@ -146,7 +146,7 @@ def members(stack: ExitStack, file: io.IOBase, path: str) -> Iterator[Entry]:
         if not inside.lower().endswith(".zip"):
             yield Entry(inside, archive=archive, member=member)
             continue
-        unpacked = stack.enter_context(tempfile.TemporaryFile())
+        unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
         try:
             with archive.open(member) as packed:
                 shutil.copyfileobj(packed, unpacked)

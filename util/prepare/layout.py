@@ -30,27 +30,31 @@ def mask_paths(record: Record, split: str) -> tuple[str, str, str]:
     )
 
 
+def check_free(dest: Path) -> None:
+    """Raise :class:`InputError` for a ``dest`` that holds anything but a prepared data set."""
+    if dest.exists() and not dest.is_dir():
+        raise InputError(f"DEST {dest} is a file; choose a new folder")
+    if dest.is_dir() and any(dest.iterdir()) and not (dest / "SOURCE.md").is_file():
+        raise InputError(f"DEST {dest} is not empty; choose a new folder")
+
+
 def is_written(dest: Path, records: list[Record], splits: list[str], texts: dict[str, str]) -> bool:
     """Whether ``dest`` is what :func:`write` would write, by its texts and the names of its files.
 
     Raises:
-        InputError: when it holds anything else, or lacks some of its files.
+        InputError: when it was prepared otherwise, or lacks some of its files.
     """
-    if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())):
+    if not (dest / "SOURCE.md").is_file():
         return False
-    if not dest.is_dir():
-        raise InputError(f"DEST {dest} is a file; choose a new folder")
     for name, text in texts.items():
-        if not (dest / name).is_file():
-            raise InputError(f"DEST {dest} is not empty; choose a new folder")
-        if (dest / name).read_bytes() != text.encode():
-            raise InputError(f"DEST {dest} was prepared otherwise (its {name} differs); choose a new folder, or remove it")
+        if not (dest / name).is_file() or (dest / name).read_bytes() != text.encode():
+            raise InputError(f"DEST {dest} was prepared otherwise (its {name} differs); choose a new folder or remove it")
     wanted = paths(records, splits)
     for record, split in zip(records, splits, strict=True):
         wanted += mask_paths(record, split) if record.masks else ()
     lacking = [path for path in wanted if not (dest / path).exists()]
     if lacking:
-        raise InputError(f"DEST {dest} was prepared so, but lacks {some(lacking, 3)}; remove it and prepare it again")
+        raise InputError(f"DEST {dest} was prepared so but lacks {some(lacking, 3)}; remove it and prepare it again")
     return True
 
 

@@ -38,7 +38,7 @@ def find(entries: list[Entry]) -> Found:
     rows = find_table(entries, r"messidor_data\.csv", COLUMNS, "table of grades messidor_data.csv (Kaggle)")
     grades = {}
     for row in rows:
-        gradable, grade = row["adjudicated_gradable"], row["adjudicated_dr_grade"].removesuffix(".0")
+        gradable, grade = (row[column].removesuffix(".0") for column in reversed(COLUMNS[1:]))
         if gradable == "1" and grade not in CLASSES:
             raise InputError(f"messidor_data.csv: {row['image_id']} has grade {grade!r}, not 0 to 4")
         grades[stem(row["image_id"])] = grade if gradable == "1" else None

@@ -1,11 +1,13 @@
 """What a module of a data set tells: the facts about the data set, and the images found in a download of it."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from PIL import Image
 
+from util.errors import InputError
 from util.prepare.download import Entry
 
 
@@ -85,3 +87,19 @@ class DataSet:
         """Published number of images of a class, None where it is not known."""
         counts = [count for (_, each), count in self.published.items() if each == label]
         return sum(counts) if counts else None
+
+
+def name_apart(records: list[Record]) -> list[Record]:
+    """Records whose keys differ: where official parts share a name, the part is put before it.
+
+    Raises:
+        InputError: for two images that still have one name, such as ``a.jpg`` and ``a.png``.
+    """
+    times = Counter(record.key for record in records)
+    named = [replace(each, name=f"{each.part}-{each.name}") if times[each.key] > 1 else each for each in records]
+    seen = {}
+    for record in named:
+        other = seen.setdefault(record.key, record)
+        if other is not record:
+            raise InputError(f"two images of one name, {other.entry.path} and {record.entry.path}; remove the wrong one")
+    return named

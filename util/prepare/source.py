@@ -37,19 +37,18 @@ def torn(tags: list[Hashable], splits: list[str]) -> tuple[int, int]:
 
 def leaks(data_set: DataSet, records: list[Record], digests: list[str], splits: list[str]) -> list[str]:
     """What the split lets leak: identical files, and patients with images on both sides."""
-    surplus = len(digests) - len(set(digests))
     labels = defaultdict(set)
     for digest, record in zip(digests, records, strict=True):
         labels[digest].add(record.label)
-    unlike = sum(len(each) > 1 for each in labels.values())
-    lines = [f"Surplus copies (files identical to another): {surplus}"]
+    surplus = len(digests) - len(labels)
+    lines = [f"Identical files: {surplus or 'none'}"]
     if surplus:
         shared, apart = torn(digests, splits)
+        unlike = sum(len(each) > 1 for each in labels.values())
         trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
         held = sum(digest in trained for digest, split in zip(digests, splits, strict=True) if split != "train")
-        lines[0] += f", of {shared} images; {apart} of these are in more than one split"
-        lines[0] += f"; {held} images outside train are identical to one in it"
-        lines[0] += f"; {unlike} are in more than one class" if unlike else ""
+        lines[0] += f" surplus copies of {shared} images; images with copies in several splits: {apart}, in several "
+        lines[0] += f"classes: {unlike}; files outside train that are identical to one in train: {held}"
     if not data_set.group:
         lines.append("Patients: not told by the download")
     elif not any(record.patient for record in records):
@@ -78,7 +77,7 @@ def describe(data_set: DataSet, how: str, table: list[str], facts: list[str]) ->
         f"- From: {data_set.url}",
         f"- Licence: {data_set.licence}",
         f"- Cite: {data_set.cite}", "",
-        "Research data, not made for diagnosis. Keep to the licence when you pass images on; `split.csv` holds no image.", "",
+        "For research, not for diagnosis. Keep to the licence when you pass images on; `split.csv` alone holds none.", "",
         "## Classes", "", *classes, "",
         "## Split", "", how, "", *table, "", paper, "",
         *[f"- {line}" for line in (*facts, *data_set.remarks)], "",

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from util.errors import InputError
 from util.prepare.download import Entry, contents
+from util.prepare.record import Record
 
 SPLITS = ("train", "val", "test")
 
@@ -24,7 +25,10 @@ def parse(data: bytes, where: str, columns: Iterable[str]) -> list[dict[str, str
         raise InputError(f"{where}: not a text file in UTF-8; export it as CSV") from None
     header = lines[0] if lines else ""
     delimiter = max(",;\t", key=header.count)
-    names, *rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True)) or [[]]
+    try:
+        names, *rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True)) or [[]]
+    except csv.Error as error:
+        raise InputError(f"{where}: not a table ({error})") from None
     names = [name.strip() for name in names]
     lacking = [column for column in columns if column not in names]
     if lacking:
@@ -58,13 +62,20 @@ def find_table(entries: list[Entry], pattern: str, columns: tuple[str, ...], wha
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def write_split(rows: list[tuple[str, str, str, str]]) -> str:
-    """The table of a split: path in the prepared folder, label, split and patient; no last column where none is known."""
-    known = any(row[3] for row in rows)
+def write_split(records: list[Record], splits: list[str], paths: list[str]) -> str:
+    """The table of a split: path in the prepared folder, label, split, and patient where the data set tells any."""
+    columns = {
+        "path": paths,
+        "label": [record.label for record in records],
+        "split": splits,
+        "patient": [record.patient for record in records],
+    }
+    if not any(columns["patient"]):
+        del columns["patient"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "split", "patient"] if known else ["path", "label", "split"])
-    writer.writerows(row if known else row[:3] for row in rows)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()
 
 
