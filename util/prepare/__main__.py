@@ -65,8 +65,8 @@ def choose(args: argparse.Namespace, records: list[Record], digests: list[str]) 
     tags, whole = [[] for _ in records], []
     if args.by == "patient":
         if not any(record.patient for record in records):
-            raise InputError(f"--by patient: the download does not tell the {data_set.group}")
-        whole.append(f"groups ({data_set.group})")
+            raise InputError(f"--by patient: the download does not tell the {data_set.group}; complete it")
+        whole.append(f"all images of a {data_set.group}")
         tags = [[("patient", record.patient)] if record.patient else [] for record in records]
     if args.by == "patient" or args.unique:
         whole.append("identical files")
@@ -114,7 +114,7 @@ def main() -> None:
         }
         done = layout.is_written(args.dest, records, splits, texts)
         if not done:
-            layout.write(args.dest, records, splits, texts, args.copy)
+            layout.write(args.dest.resolve(), records, splits, texts, args.copy)
     print("\n".join([data_set.title, how, *counts, *facts]))
     print(f"{args.dest} is so already; nothing was changed" if done else f"written: {args.dest} (SOURCE.md there says more)")
 

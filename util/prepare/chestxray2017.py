@@ -55,7 +55,7 @@ DATA_SET = DataSet(
         ("test", "PNEUMONIA"): 390,
     },
     find=find,
-    group="child, by the number in the file name (inferred)",
+    group="child (the number in the file name, inferred)",
     official={"train": "train", "test": "val"},
     paper=(1748, 1755),
 )

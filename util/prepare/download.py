@@ -136,7 +136,7 @@ def members(stack: ExitStack, file: io.IOBase, path: str) -> Iterator[Entry]:
     try:
         archive = stack.enter_context(zipfile.ZipFile(file))
     except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path}: damaged or incomplete ({error}); download it again") from None
+        raise InputError(f"{path}: damaged, or not all of it is there ({error}); download it again") from None
     for member in sorted(archive.infolist(), key=lambda member: member.filename):
         inside = f"{path}/{member.filename}"
         if member.is_dir() or any(clutter(part) for part in member.filename.split("/")):
@@ -177,10 +177,11 @@ def pick(entries: Iterable[Entry], key: Callable[[Entry], Hashable | None]) -> t
 
 def contents(entries: list[Entry]) -> str:
     """What a download holds at its top, in a few words, for messages about what it lacks."""
-    tops = list(dict.fromkeys("/".join(entry.path.split("/")[:2]) for entry in entries))
+    depth = 2 if len({entry.path.split("/")[0] for entry in entries}) == 1 else 1
+    tops = list(dict.fromkeys("/".join(entry.path.split("/")[:depth]) for entry in entries))
     packed = [entry.path for entry in entries if PurePosixPath(entry.path).suffix.lower() in OTHER_ARCHIVES]
     if packed:
         return f"it holds {packed[0]}; unpack that first"
     if not tops:
         return "it is empty"
-    return f"it holds {', '.join(tops[:5])}{', ...' if len(tops) > 5 else ''}"
+    return f"it holds {', '.join(tops[:4])}{', ...' if len(tops) > 4 else ''}"

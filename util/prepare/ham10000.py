@@ -61,6 +61,6 @@ DATA_SET = DataSet(
         ("", "vasc"): 142,
     },
     find=find,
-    group="lesion (lesion_id; the data set does not name patients)",
+    group="lesion (lesion_id; patients are not named)",
     paper=(2460, 3001),
 )

@@ -68,7 +68,7 @@ DATA_SET = DataSet(
     classes=CLASSES,
     published={("", "0"): 1017, ("", "1"): 270, ("", "2"): 347, ("", "3"): 75, ("", "4"): 35},
     find=find,
-    group="patient, whose two eyes messidor-2.csv names in one row",
+    group="patient (both eyes, a row of messidor-2.csv)",
     paper=(331, 522),
     remarks=("That the paper used these grades is inferred: their numbers reproduce its figures as counts.",),
 )

@@ -52,12 +52,13 @@ def leaks(data_set: DataSet, records: list[Record], digests: list[str], splits: 
     if not data_set.group:
         lines.append("Patients: not told by the download")
     elif not any(record.patient for record in records):
-        lines.append(f"Group ({data_set.group}): not told by this download")
+        lines.append(f"What --by patient keeps together: {data_set.group}. This download does not tell it")
     else:
         patients = [record.patient for record in records]
         shared, apart = torn(patients, splits)
         known = len({patient for patient in patients if patient})
-        lines.append(f"Groups ({data_set.group}): {known}, {shared} with several images, {apart} of these in several splits")
+        lines.append(f"What --by patient keeps together: {data_set.group}. There are {known}; {shared} have several images, "
+                     f"{apart} of these in several splits")  # fmt: skip
     return lines
 
 
