@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from util.errors import InputError, run_script
+from util.errors import DiskError, InputError, run_script
 from util.prepare import check, layout, source, splitting, table
 from util.prepare.data_sets import DATA_SETS
 from util.prepare.download import Entry, open_download
@@ -126,6 +126,10 @@ def run() -> None:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         sys.exit(130)
+    except DiskError:
+        raise
+    except OSError as error:  # a folder or zip that may not be read
+        raise InputError(f"{error.filename or 'DOWNLOAD or DEST'}: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from util.errors import InputError
+from util.errors import DiskError, InputError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # what file managers leave behind, and names with a dot in front
@@ -152,6 +152,9 @@ def members(stack: ExitStack, file: io.IOBase, path: str) -> Iterator[Entry]:
                 shutil.copyfileobj(packed, unpacked)
         except (EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{inside}: damaged ({error}); download {path} again") from None
+        except OSError as error:
+            reason = f"cannot be unpacked in {tempfile.gettempdir()} ({error.strerror or error})"
+            raise DiskError(f"{inside}: {reason}; unpack {path} yourself, or set TMPDIR") from None
         yield from members(stack, unpacked, inside)
 
 
