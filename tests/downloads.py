@@ -14,10 +14,10 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from util.errors import run_script
 from util.prepare import busi
 from util.prepare.__main__ import run
 from util.prepare.data_sets import DATA_SETS
+from util.system.errors import run_script
 
 DL_INFO = (
     "File_name,Patient_index,Study_index,Series_ID,Key_slice_index,Measurement_coordinates,Bounding_boxes,"

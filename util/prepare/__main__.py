@@ -7,12 +7,12 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-from util.errors import DiskError, InputError, run_script
 from util.prepare import check, layout, source, splitting, table
 from util.prepare.data_sets import DATA_SETS
 from util.prepare.download import Entry, open_download
 from util.prepare.options import command, get_args
 from util.prepare.record import Found, Record, name_apart
+from util.system.errors import DiskError, InputError, run_script
 
 
 def check_places(download: Path, dest: Path) -> None:

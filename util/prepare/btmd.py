@@ -2,9 +2,9 @@
 
 import re
 
-from util.errors import InputError
 from util.prepare.download import Entry, contents, pick
 from util.prepare.record import DataSet, Found, Record
+from util.system.errors import InputError
 
 PLACE = re.compile(r"(?:.*/)?(training|testing)/(glioma|meningioma|notumor|pituitary)/[^/]+", re.IGNORECASE)
 

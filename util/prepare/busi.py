@@ -6,9 +6,9 @@ An image's mask is ``CLASS (N)_mask.png``; where it shows several lesions, there
 import re
 from collections import defaultdict
 
-from util.errors import InputError
 from util.prepare.download import Entry, contents, pick
 from util.prepare.record import DataSet, Found, Record
+from util.system.errors import InputError
 
 NAME = re.compile(r"(?:.*/)?(benign|malignant|normal)/(\1 \((\d+)\))(_mask(?:_\d+)?)?\.png", re.IGNORECASE)
 SIZES = {"benign": 437, "malignant": 210, "normal": 133}

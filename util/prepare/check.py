@@ -9,8 +9,8 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from util.errors import InputError
 from util.prepare.record import DataSet, Record
+from util.system.errors import InputError
 
 
 class Content(NamedTuple):

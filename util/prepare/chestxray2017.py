@@ -5,9 +5,9 @@ Kaggle's copy has moved 16 training images to a folder ``val``; they are put bac
 
 import re
 
-from util.errors import InputError
 from util.prepare.download import Entry, contents, pick
 from util.prepare.record import DataSet, Found, Record
+from util.system.errors import InputError
 
 PLACE = re.compile(r"(?:.*/)?(train|test|val)/(normal|pneumonia)/[^/]+", re.IGNORECASE)
 # names of the second version (person7_bacteria_24, NORMAL2-IM-0927-0001, IM-0115-0001) and the third (VIRUS-30629-0001)

@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from util.errors import InputError
 from util.prepare.download import Entry, pick
 from util.prepare.record import DataSet, Found, Record
 from util.prepare.table import find_table
+from util.system.errors import InputError
 
 KINDS = ("bone", "abdomen", "mediastinum", "liver", "lung", "kidney", "soft_tissue", "pelvis")  # types 1 to 8
 PARTS = {"2": "val", "3": "test"}

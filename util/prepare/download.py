@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from util.errors import DiskError, InputError
+from util.system.errors import DiskError, InputError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # what file managers leave behind, and names with a dot in front

@@ -2,10 +2,10 @@
 
 import re
 
-from util.errors import InputError
 from util.prepare.download import Entry, pick
 from util.prepare.record import DataSet, Found, Record
 from util.prepare.table import find_table
+from util.system.errors import InputError
 
 CLASSES = {
     "akiec": "actinic keratosis, intraepithelial carcinoma",

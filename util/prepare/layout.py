@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from util.errors import DiskError, InputError
 from util.prepare.download import Entry
 from util.prepare.record import Record
 from util.prepare.table import some
+from util.system.errors import DiskError, InputError
 
 
 def paths(records: list[Record], splits: list[str]) -> list[str]:

@@ -2,10 +2,10 @@
 
 from pathlib import PurePosixPath
 
-from util.errors import InputError
 from util.prepare.download import Entry, pick
 from util.prepare.record import DataSet, Found, Record
 from util.prepare.table import find_table, parse
+from util.system.errors import InputError
 
 CLASSES = {
     "0": "no diabetic retinopathy",

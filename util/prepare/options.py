@@ -4,8 +4,8 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from util.errors import InputError
 from util.prepare.data_sets import DATA_SETS
+from util.system.errors import InputError
 
 DESCRIPTION = """Prepare one of the paper's data sets from its official download.
 

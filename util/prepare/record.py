@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-from util.errors import InputError
 from util.prepare.download import Entry
+from util.system.errors import InputError
 
 
 @dataclass(frozen=True)

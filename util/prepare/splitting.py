@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable
 from fractions import Fraction
 
-from util.errors import InputError
+from util.system.errors import InputError
 
 
 def val_count(images: int) -> int:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from util.errors import InputError
 from util.prepare.download import Entry, contents
 from util.prepare.record import Record
+from util.system.errors import InputError
 
 SPLITS = ("train", "val", "test")
 
