@@ -1,12 +1,13 @@
 """One epoch of training, and the masks and figures of the validation set."""
 
 import time
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.transforms import v2
 
-from segmentation.data import Pairs, apply, resize
-from segmentation.losses import LOSSES
+from segmentation.data import Pairs, apply
 from segmentation.metrics import Counts, count, summary
 from segmentation.run import SegmentationRun
 from util import distributed, interruption
@@ -14,12 +15,13 @@ from util.augment import normalize
 from util.data import prepared
 from util.log import Averages
 from util.loop import training_steps
+from util.optimisation import Precision
 from util.progress import track
 
 
-def train_one_epoch(run: SegmentationRun, epoch: int) -> dict[str, float]:
+def train_one_epoch(run: SegmentationRun, loss_function: Callable, epoch: int) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured. The loss is the mean over the model's heads."""
-    stepper, loss_function = run.stepper, LOSSES[run.args.loss]
+    stepper = run.stepper
     run.trained.train()
     averages = Averages()
     start, images = time.monotonic(), 0
@@ -35,8 +37,18 @@ def train_one_epoch(run: SegmentationRun, epoch: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def predict(run: SegmentationRun, pairs: Pairs) -> tuple[Tensor, Tensor, float]:
-    """Predicted and true masks of a set at the input size, and the mean loss.
+def predict(
+    model: nn.Module, pairs: Pairs, transform: v2.Transform, loss_function: Callable, batch_size: int, precision: Precision
+) -> tuple[Tensor, Tensor, float]:
+    """Predicted and true masks of a set at the input size, and the mean loss over its images.
+
+    Args:
+        model: a :class:`segmentation.setr.SETR` on the device of ``precision``.
+        pairs: of the set.
+        transform: of an image and its masks, to the input size.
+        loss_function: between logits and masks ``[B, classes, h, w]``.
+        batch_size: images in a batch.
+        precision: of the forward pass.
 
     Returns:
         ``[N, classes, h, w]`` uint8 probabilities in 1/255, the same of true masks (0 or 1), and the loss of the last head.
@@ -44,19 +56,17 @@ def predict(run: SegmentationRun, pairs: Pairs) -> tuple[Tensor, Tensor, float]:
     Raises:
         Stopped: between batches, when a signal asked for it.
     """
-    args, model = run.args, run.model
-    transform = resize((args.input_h, args.input_w))
     was_training = model.training
     model.eval()
     found, true, losses = [], [], []
     own = -(-len(pairs) // distributed.world_size())
-    batches = prepared(lambda index: apply(transform, *pairs[index]), range(len(pairs)), args.batch_size)
-    for batch in track(batches, "evaluating", total=-(-own // args.batch_size), scale=args.batch_size):
+    batches = prepared(lambda index: apply(transform, *pairs[index]), range(len(pairs)), batch_size)
+    for batch in track(batches, "evaluating", total=-(-own // batch_size), scale=batch_size):
         images, masks = (torch.stack(part) for part in zip(*batch, strict=True))
-        with run.precision():
-            logits = model(normalize(images.to(run.device, non_blocking=True)))[-1].float()
-        on_device = masks.to(run.device).float()
-        losses += [LOSSES[args.loss](one[None], mask[None]) for one, mask in zip(logits, on_device, strict=True)]
+        with precision():
+            logits = model(normalize(images.to(precision.device, non_blocking=True)))[-1].float()
+        on_device = masks.to(precision.device).float()
+        losses += [loss_function(one[None], mask[None]) for one, mask in zip(logits, on_device, strict=True)]
         found.append((logits.sigmoid() * 255).round().to(torch.uint8).cpu())
         true.append(masks)
         if interruption.asked() and distributed.world_size() == 1:  # several processes stop together, after a step
@@ -67,8 +77,10 @@ def predict(run: SegmentationRun, pairs: Pairs) -> tuple[Tensor, Tensor, float]:
     return *gathered, loss
 
 
-def evaluate(run: SegmentationRun) -> tuple[dict, Counts, Tensor, Tensor]:
+def evaluate(
+    model: nn.Module, pairs: Pairs, transform: v2.Transform, loss_function: Callable, batch_size: int, precision: Precision
+) -> tuple[dict, Counts, Tensor, Tensor]:
     """Figures of :func:`segmentation.metrics.summary` with the ``loss``, the counts, and the masks of :func:`predict`."""
-    found, true, loss = predict(run, run.val_pairs)
+    found, true, loss = predict(model, pairs, transform, loss_function, batch_size, precision)
     counts = count(found > 127, true > 0)
-    return {**summary(counts, run.args.batch_size, run.classes), "loss": loss}, counts, found, true
+    return {**summary(counts, batch_size, pairs.classes), "loss": loss}, counts, found, true
