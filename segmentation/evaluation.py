@@ -7,8 +7,7 @@ from torch import nn
 from segmentation import engine, metrics, pictures
 from segmentation.data import open_pairs, resize
 from segmentation.losses import LOSSES
-from segmentation.options import default_folder
-from segmentation.run import SegmentationRun
+from segmentation.run import SegmentationRun, default_folder
 from segmentation.setr import build_setr
 from util import checkpoint, distributed
 from util.errors import InputError

@@ -1,5 +1,7 @@
 """A run of segmentation: a schedule with a memory is all that it has beyond any run."""
 
+from pathlib import Path
+
 from segmentation.schedules import Plateau
 from util.run import Run
 
@@ -14,3 +16,8 @@ class SegmentationRun(Run):
     def restore_state(self, content: dict) -> None:
         if isinstance(self.stepper.schedule, Plateau) and content["plateau"]:
             self.stepper.schedule.load_state_dict(content["plateau"])
+
+
+def default_folder(dataset: str, name: str) -> Path:
+    """Where a run's files lie without ``--output_dir``."""
+    return Path("output_dir") / f"{dataset}-{name}"

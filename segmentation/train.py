@@ -10,11 +10,12 @@ from segmentation import engine
 from segmentation.data import TrainingPairs, augmentation, check_batch, open_pairs, resize
 from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
-from segmentation.options import PROTOCOLS, default_folder, departures, get_args
-from segmentation.run import SegmentationRun
+from segmentation.options import get_args
+from segmentation.protocol import PROTOCOLS, departures
+from segmentation.run import SegmentationRun, default_folder
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
-from util import checkpoint, distributed
+from util import checkpoint
 from util.errors import run_script
 from util.log import say
 from util.seeds import seed_everything
@@ -79,8 +80,9 @@ def main() -> None:
         gamma=args.gamma,
     )
     run.begin(model, dataset, optimizer, schedule)
+    weights = sum(parameter.numel() for parameter in model.parameters())
     say(
-        f"{args.arch} on {args.model}: {sum(p.numel() for p in model.parameters()):,} parameters; {len(dataset)} training and "
+        f"{args.arch} on {args.model}: {weights:,} parameters; {len(dataset)} training and "
         f"{len(val_pairs)} validation images, masks of {len(val_pairs.classes)} classes"
     )
 
@@ -101,7 +103,7 @@ def main() -> None:
             if args.early_stopping and epoch - run.best["epoch"] >= args.early_stopping:
                 say(f"early stopping: no better IoU for {args.early_stopping} epochs")
                 break
-        if run.best:
+        if figure in run.best:
             say(f"best epoch {run.best['epoch']}: {best_in_words(run.best, figure, args.batch_size)}")
     run.close()
 
