@@ -121,9 +121,9 @@ def open_pairs(
     opened = tuple(Pairs(root, split, img_ext, mask_ext) for split in splits)
     first, last = opened[0].classes, opened[-1].classes
     if first != last:
-        raise InputError(f"--root {root}: {splits[0]}/masks/ holds {first}, {splits[-1]}/masks/ {last}")
-    if num_classes not in (None, len(last)):
-        raise InputError(f"--num_classes {num_classes}: {splits[-1]}/masks/ has {len(last)} folders ({', '.join(last)})")
+        raise InputError(f"--root {root}: {splits[0]}/masks/ holds the folders {first}, {splits[-1]}/masks/ {last}")
+    if num_classes not in (None, len(first)):
+        raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
     return opened
 
 

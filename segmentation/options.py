@@ -30,6 +30,7 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     if "encoder_init" in given and (args.checkpoint or args.evaluate):
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
     settle(args, given)
+    args.crop_scale = tuple(args.crop_scale)
     check(args)
     return args
 

@@ -29,7 +29,7 @@ def main() -> None:
     say(f"protocol: {args.protocol}" + (f", except for {' '.join(departing)}" if departing else ""))
     if args.evaluate:
         return evaluate_only(args)
-    train_pairs, val_pairs = open_pairs(args.root, ("train", "val"), args.img_ext, args.mask_ext, args.num_classes)
+    val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
     check_batch(args.batch_size, args.accum_iter, len(train_pairs))
     run = SegmentationRun(args, "segmentation", val_pairs.classes, default_folder(args.dataset, args.name))
 
