@@ -86,7 +86,9 @@ def test_training(trained):
     assert [line["epoch"] for line in lines] == [0, 1, 2] and lines[2]["loss"] < lines[0]["loss"]
     assert all(0 <= line[f"val_{name}"] <= 1 for line in lines for name in ("iou", "dice", "iou_whole_set"))
     assert json.loads((trained / "run.json").read_text())["options"]["protocol"] == "paper"
-    assert checkpoint.load(trained / "checkpoint-best.pth")["classes"] == ["0", "1"]
+    last = checkpoint.load(trained / "checkpoint-last.pth")
+    assert last["classes"] == ["0", "1"] and not any("encoder.norm." in name for name in last["model"])
+    assert last["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-5 + 99e-5 * 0.25)  # the third epoch's, all along
 
 
 def test_the_best_epoch(trained, tuned):
@@ -97,10 +99,11 @@ def test_the_best_epoch(trained, tuned):
 
 
 def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
+    """No option but the folders is needed to go on."""
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(trained / "checkpoint-0.pth", folder)
-    command = f"{TINY} --epochs 3 --lr 1e-3 --deep_supervision --num_workers 2 --save_every 1 --root {pairs_folder}"
+    command = f"segmentation/train.py --device cpu --num_workers 2 --root {pairs_folder}"
     result = run_script(f"{command} --output_dir {folder} --resume auto", tmp_path)
     assert "resuming" in result.stdout and "note:" not in result.stdout.replace("note: --checkpoint", "")
     assert same_weights(folder / "checkpoint-last.pth", trained / "checkpoint-last.pth")
