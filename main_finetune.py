@@ -36,7 +36,7 @@ from util.system.workplace import check_workers, describe, named_folder, open_wo
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, options_to_go_on_with, plain
+from util.training.resuming import find_resumed, folder_of, options_to_go_on_with, plain
 from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
@@ -217,8 +217,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
             f"{args.resume} tells {source.outputs} classes apart ({', '.join(source.classes or ['unnamed'])}), "
             f"{args.data_path} has {len(classes)} ({', '.join(classes)})"
         )
-    folder = Path(args.output_dir) if args.output_dir else named_folder("eval", args.data_path)
-    workplace = open_workplace(folder, args.device, args.amp)
+    workplace = open_workplace(folder_of(args, "eval"), args.device, args.amp)
     model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
     say(checkpoint.load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
@@ -253,7 +252,7 @@ def find_source(args: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint to evaluate, to go on from, or to begin from; None: random weights."""
     if args.eval:
         return checkpoint.load(args.resume)
-    resumed = find_resumed(args.resume, "finetune", args.output_dir, args.data_path) if args.resume else None
+    resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
     return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
 
 

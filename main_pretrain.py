@@ -24,7 +24,7 @@ from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, options_to_go_on_with, plain
+from util.training.resuming import find_resumed, folder_of, options_to_go_on_with, plain
 from util.training.run import About, Training
 
 PROTOCOLS = {
@@ -104,7 +104,7 @@ def preview_due(args: argparse.Namespace, epoch: int) -> bool:
 
 def main() -> None:
     args = get_args()
-    resumed = find_resumed(args.resume, "pretrain", args.output_dir, args.data_path) if args.resume else None
+    resumed = find_resumed(args.resume, "pretrain", folder_of(args, "pretrain"))
     args = get_args(recorded=options_to_go_on_with(resumed))
 
     # what can be wrong is found before any image is read

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from util.data.images import available_memory, decoded_bytes, default_threads, read_image
 from util.data.loading import SeededDataset
+from util.system import distributed
 from util.system.console import track
 from util.system.errors import InputError
 
@@ -113,31 +114,69 @@ class Pairs:
         return self._kept[index] if self._kept else read(self.files[index])
 
 
+def open_pairs(
+    root: str, splits: tuple[str, ...], img_ext: str, mask_ext: str, num_classes: int | None
+) -> tuple[Pairs, ...]:
+    """The :class:`Pairs` of the splits, checked to have the same classes, ``num_classes`` of them unless that is None."""
+    opened = tuple(Pairs(root, split, img_ext, mask_ext) for split in splits)
+    first, last = opened[0].classes, opened[-1].classes
+    if first != last:
+        raise InputError(f"--root {root}: {splits[0]}/masks/ holds the folders {first}, {splits[-1]}/masks/ {last}")
+    if num_classes not in (None, len(first)):
+        raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
+    return opened
+
+
+def check_batch(batch_size: int, accum_iter: int, images: int) -> None:
+    """Raise :class:`InputError` unless the training images make at least one step."""
+    if batch_size * accum_iter * distributed.world_size() > images:
+        each = f" (x --accum_iter {accum_iter} x {distributed.world_size()} processes)"
+        raise InputError(f"--batch_size {batch_size}{each}: more than the {images} training images; lower it")
+
+
 class RandomQuarterTurns(v2.Transform):
-    """Turn by 0, 90, 180 or 270 degrees, exactly."""
+    """Turn by 0, 90, 180 or 270 degrees, each as likely, exactly.
+
+    Args:
+        probability: that an image is turned so; three quarters of these images end up turned.
+    """
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        return {"turns": int(torch.randint(4, ()))}
+        turns = int(torch.randint(4, ()))
+        if self.probability < 1 and torch.rand(()) >= self.probability:
+            turns = 0
+        return {"turns": turns}
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         return tv_tensors.wrap(torch.rot90(inpt, params["turns"], (-2, -1)), like=inpt)
 
 
-def resize(size: tuple[int, int]) -> v2.Resize:
+def resize(size: tuple[int, int], antialias: bool = True) -> v2.Resize:
     """To height and width: images bilinearly, masks to the nearest pixel."""
-    return v2.Resize(list(size), antialias=True)
+    return v2.Resize(list(size), antialias=antialias)
 
 
-def augmentation(args) -> v2.Compose:
-    """What the options ask for, ending at the input size; images and masks move together."""
-    size = (args.input_h, args.input_w)
-    steps = [RandomQuarterTurns()] if args.turns else []
-    if args.flips:
+def augmentation(
+    size: tuple[int, int],
+    *,
+    turn_probability: float,
+    flips: bool,
+    crop_scale: tuple[float, float],
+    color_jitter: float,
+    antialias: bool,
+) -> v2.Compose:
+    """Random changes of images and their masks alike, ending at ``size``, height and width."""
+    steps = [RandomQuarterTurns(turn_probability)] if turn_probability else []
+    if flips:
         steps += [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()]
-    whole = tuple(args.crop_scale) == (1.0, 1.0)
-    steps.append(resize(size) if whole else v2.RandomResizedCrop(list(size), tuple(args.crop_scale), antialias=True))
-    if args.color_jitter:
-        steps.append(v2.ColorJitter(*3 * [args.color_jitter]))
+    whole = crop_scale == (1.0, 1.0)
+    steps.append(resize(size, antialias) if whole else v2.RandomResizedCrop(list(size), crop_scale, antialias=antialias))
+    if color_jitter:
+        steps.append(v2.ColorJitter(*3 * [color_jitter]))
     return v2.Compose(steps)
 
 

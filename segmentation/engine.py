@@ -1,42 +1,47 @@
-"""One epoch of training, and the masks and figures of the validation set."""
+"""One epoch of training, and the masks and metrics of the validation set."""
 
-import time
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.transforms import v2
 
-from segmentation.data import Pairs, apply, resize
-from segmentation.losses import LOSSES
+from segmentation.data import Pairs, apply
 from segmentation.metrics import Counts, count, summary
-from segmentation.run import SegmentationRun
 from util.data.augment import normalize
 from util.data.loading import prepared
 from util.system import distributed, interruption
 from util.system.console import track
-from util.training.epoch import training_steps
-from util.training.log import Averages
+from util.system.workplace import Precision
+from util.training.epoch import Epoch
 
 
-def train_one_epoch(run: SegmentationRun, epoch: int) -> dict[str, float]:
+def train_one_epoch(model: nn.Module, epoch: Epoch, loss_function: Callable) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured. The loss is the mean over the model's heads."""
-    stepper, loss_function = run.stepper, LOSSES[run.args.loss]
-    run.trained.train()
-    averages = Averages()
-    start, images = time.monotonic(), 0
-    for batch, last_of_window in training_steps(run, averages, epoch):
+    model.train()
+    for batch in epoch:
+        epoch.adjust_learning_rate()
         masks = batch["masks"].float()
-        with stepper.precision():
-            logits = run.trained(batch["image"])
+        with epoch.precision():
+            logits = model(batch["image"])
         loss = torch.stack([loss_function(each, masks) for each in logits.float()]).mean()
-        stepper.backward(loss, last_of_window)
-        averages.add(loss=loss)
-        images += len(masks) * distributed.world_size()
-    return {**averages.means(), **stepper.scaling(), "images_per_second": images / (time.monotonic() - start)}
+        epoch.step(loss)
+    return epoch.summary()
 
 
 @torch.no_grad()
-def predict(run: SegmentationRun, pairs: Pairs) -> tuple[Tensor, Tensor, float]:
-    """Predicted and true masks of a set at the input size, and the mean loss.
+def predict(
+    model: nn.Module, pairs: Pairs, transform: v2.Transform, loss_function: Callable, batch_size: int, precision: Precision
+) -> tuple[Tensor, Tensor, float]:
+    """Predicted and true masks of a set at the input size, and the mean loss over its images.
+
+    Args:
+        model: a :class:`segmentation.setr.SETR` on the device of ``precision``.
+        pairs: of the set.
+        transform: of an image and its masks, to the input size.
+        loss_function: between logits and masks ``[B, classes, h, w]``.
+        batch_size: images in a batch.
+        precision: of the forward pass.
 
     Returns:
         ``[N, classes, h, w]`` uint8 probabilities in 1/255, the same of true masks (0 or 1), and the loss of the last head.
@@ -44,31 +49,30 @@ def predict(run: SegmentationRun, pairs: Pairs) -> tuple[Tensor, Tensor, float]:
     Raises:
         Stopped: between batches, when a signal asked for it.
     """
-    args, model = run.args, run.model
-    transform = resize((args.input_h, args.input_w))
     was_training = model.training
     model.eval()
     found, true, losses = [], [], []
-    own = -(-len(pairs) // distributed.world_size())
-    batches = prepared(lambda index: apply(transform, *pairs[index]), range(len(pairs)), args.batch_size)
-    for batch in track(batches, "evaluating", total=-(-own // args.batch_size), scale=args.batch_size):
+    of_this_process = -(-len(pairs) // distributed.world_size())
+    batches = prepared(lambda index: apply(transform, *pairs[index]), range(len(pairs)), batch_size)
+    for batch in track(batches, "evaluating", total=-(-of_this_process // batch_size), scale=batch_size):
         images, masks = (torch.stack(part) for part in zip(*batch, strict=True))
-        with run.precision():
-            logits = model(normalize(images.to(run.device, non_blocking=True)))[-1].float()
-        on_device = masks.to(run.device).float()
-        losses += [LOSSES[args.loss](one[None], mask[None]) for one, mask in zip(logits, on_device, strict=True)]
+        with precision():
+            logits = model(normalize(images.to(precision.device, non_blocking=True)))[-1].float()
+        on_device = masks.to(precision.device).float()
+        losses += [loss_function(one[None], mask[None]) for one, mask in zip(logits, on_device, strict=True)]
         found.append((logits.sigmoid() * 255).round().to(torch.uint8).cpu())
         true.append(masks)
-        if interruption.asked() and distributed.world_size() == 1:  # several processes stop together, after a step
-            raise interruption.Stopped(interruption.asked())
+        interruption.stop_if_asked()
     model.train(was_training)
     gathered = [distributed.gather_rows(torch.cat(part), len(pairs)) for part in (found, true)]
     loss = distributed.gather_rows(torch.stack(losses).cpu(), len(pairs)).mean().item()
     return *gathered, loss
 
 
-def evaluate(run: SegmentationRun) -> tuple[dict, Counts, Tensor, Tensor]:
-    """Figures of :func:`segmentation.metrics.summary` with the ``loss``, the counts, and the masks of :func:`predict`."""
-    found, true, loss = predict(run, run.val_pairs)
+def evaluate(
+    model: nn.Module, pairs: Pairs, transform: v2.Transform, loss_function: Callable, batch_size: int, precision: Precision
+) -> tuple[dict, Counts, Tensor, Tensor]:
+    """Metrics of :func:`segmentation.metrics.summary` with the ``loss``, the counts, and the masks of :func:`predict`."""
+    found, true, loss = predict(model, pairs, transform, loss_function, batch_size, precision)
     counts = count(found > 127, true > 0)
-    return {**summary(counts, run.args.batch_size, run.classes), "loss": loss}, counts, found, true
+    return {**summary(counts, batch_size, pairs.classes), "loss": loss}, counts, found, true

@@ -48,6 +48,12 @@ def pooled(counts: Counts) -> Counts:
     return Counts(*(each.sum(0) for each in counts))
 
 
+def weighted_mean(values: Tensor, weights: Tensor) -> float:
+    """Mean of the values that exist (are not NaN), each by its weight."""
+    there = ~values.isnan()
+    return float((values * weights)[there].sum() / weights[there].sum())
+
+
 def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
     """All figures of a set.
 
@@ -60,7 +66,8 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
         ``per_image``: computed for each image, then averaged over images (those where they exist), then over classes;
         ``whole_set``: computed once from the pixels of all images together, then averaged over classes;
         ``batch_averaged``: computed from the pixels of each batch of consecutive images and of all classes together, then
-        averaged over batches, as the literature often does; it depends on the batch size. ``per_class`` has the first two.
+        averaged over batches by their size, as the paper does; it depends on the batch size. ``per_class`` has the first
+        two.
     """
     per_image = {name: values.nanmean(0) for name, values in figures(counts).items()}
     whole_set = figures(pooled(counts))
@@ -68,12 +75,13 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
         Counts(*(part.sum().reshape(1) for part in each))
         for each in zip(*(each.split(batch_size) for each in counts), strict=True)
     ]
-    averaged = {name: torch.cat([figures(batch)[name] for batch in batches]) for name in FIGURES}
+    sizes = torch.tensor([float(len(part)) for part in counts.tp.split(batch_size)])
+    averaged = {name: weighted_mean(torch.cat([figures(batch)[name] for batch in batches]), sizes) for name in FIGURES}
     return {
         "images": len(counts.tp),
         "per_image": {name: float(values.nanmean()) for name, values in per_image.items()},
         "whole_set": {name: float(values.nanmean()) for name, values in whole_set.items()},
-        "batch_averaged": {"batch_size": batch_size, **{name: float(values.nanmean()) for name, values in averaged.items()}},
+        "batch_averaged": {"batch_size": batch_size, **averaged},
         "per_class": {
             name: {
                 "per_image": {figure: float(values[index]) for figure, values in per_image.items()},
@@ -104,7 +112,7 @@ def table(results: dict) -> str:
     rows = {
         f"mean over {results['images']} images": results["per_image"],
         "whole set, pixels pooled": results["whole_set"],
-        f"batches of {batch_size} pooled, then averaged": results["batch_averaged"],
+        f"batches of {batch_size} pooled, by their size": results["batch_averaged"],
     }
     if len(results["per_class"]) > 1:
         rows |= {f"class {name}, mean over images": each["per_image"] for name, each in results["per_class"].items()}

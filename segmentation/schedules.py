@@ -1,9 +1,25 @@
-"""Learning rates beside the cosine of ``util.optimisation``: ``at(epoch)`` gives the rate, as everywhere here."""
+"""The optimiser, and learning rates beside the cosine of ``util.optimisation``: ``at(epoch)`` gives the rate."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from math import floor
 
 import torch
+from torch import nn
+
+from util.training.optimisation import Schedule
+
+
+@dataclass(frozen=True)
+class EveryEpoch:
+    """A cosine that changes the rate between epochs only, as ``torch.optim.lr_scheduler.CosineAnnealingLR`` stepped once an
+    epoch does; a warm-up before it still changes with every step."""
+
+    cosine: Schedule
+
+    def at(self, epoch: float) -> float:
+        warmup = self.cosine.warmup_epochs
+        return self.cosine.at(epoch if epoch < warmup else max(floor(epoch), warmup))
 
 
 @dataclass(frozen=True)
@@ -31,8 +47,44 @@ class Plateau:
         self._rule.step(loss)
 
     def state_dict(self) -> dict:
+        """What a checkpoint keeps of it, under ``plateau``."""
         state = self._rule.state_dict()
-        return {name: state[name] for name in ("best", "num_bad_epochs", "last_epoch")}
+        return {"plateau": {name: state[name] for name in ("best", "num_bad_epochs", "last_epoch")}}
 
-    def load_state_dict(self, state: dict) -> None:
-        self._rule.load_state_dict({**self._rule.state_dict(), **state})
+    def load_state_dict(self, content: dict) -> None:
+        """Take from a checkpoint what :meth:`state_dict` put there."""
+        self._rule.load_state_dict({**self._rule.state_dict(), **(content["plateau"] or {})})
+
+
+def make_optimizer(
+    model: nn.Module, kind: str, lr: float, weight_decay: float, *, momentum: float, nesterov: bool
+) -> torch.optim.Optimizer:
+    """PyTorch's optimiser of a name, over all parameters alike; ``momentum`` and ``nesterov`` are of SGD."""
+    sgd = {"momentum": momentum, "nesterov": nesterov} if kind == "SGD" else {}
+    kinds = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
+    optimizer = kinds[kind](model.parameters(), lr=lr, weight_decay=weight_decay, **sgd)
+    optimizer.param_groups[0]["lr_scale"] = 1.0
+    return optimizer
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer,
+    kind: str,
+    *,
+    lr: float,
+    min_lr: float,
+    epochs: int,
+    warmup_epochs: float,
+    step: str,
+    factor: float,
+    patience: int,
+    milestones: tuple[int, ...],
+    gamma: float,
+) -> Schedule | EveryEpoch | MultiStep | Plateau:
+    """The schedule that ``--scheduler`` names; ``step`` is how often the cosine changes the rate, "epoch" or "iteration"."""
+    if kind == "cosine":
+        cosine = Schedule(lr, epochs, warmup_epochs, min_lr)
+        return EveryEpoch(cosine) if step == "epoch" else cosine
+    if kind == "plateau":
+        return Plateau(optimizer, factor, patience, min_lr)
+    return MultiStep(lr, milestones, gamma) if kind == "multistep" else MultiStep(lr)

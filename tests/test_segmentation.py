@@ -19,11 +19,13 @@ from segmentation.data import Pairs, RandomQuarterTurns, apply, augmentation
 from segmentation.losses import LOSSES
 from segmentation.metrics import count, figures, summary
 from segmentation.pictures import cases
+from segmentation.protocol import PAPER
 from segmentation.schedules import MultiStep, Plateau
 from segmentation.setr import SETR
 from util.phantom import draw_phantom
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
+from util.training import checkpoint
 
 TINY = "segmentation/train.py --model vit_tiny_patch16 --patch_size 8 --input_w 32 --input_h 32 --batch_size 4 --device cpu"
 
@@ -45,12 +47,24 @@ def pairs_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(pairs_folder, pretrained, tmp_path_factory):
-    """The output folder of a finished run of three epochs from a pre-trained encoder, called as a user calls it."""
+    """The output folder of a run of three epochs from a pre-trained encoder, by the paper, called as a user calls it."""
     folder = tmp_path_factory.mktemp("segmentation")
     start = f"--checkpoint {pretrained / 'checkpoint-last.pth'} --deep_supervision --num_workers 0 --save_every 1"
     result = run_script(f"{TINY} --epochs 3 --lr 1e-3 {start} --root {pairs_folder}", folder)
-    assert "150 tensors loaded" in result.stdout and "newly initialised: none" in result.stdout
+    assert "148 tensors loaded" in result.stdout and "newly initialised: none" in result.stdout
+    assert "protocol: paper, except for --model vit_tiny_patch16 --patch_size 8" in result.stdout
     return folder / "output_dir" / "busi-setr"
+
+
+@pytest.fixture(scope="module")
+def tuned(pairs_folder, tmp_path_factory):
+    """The output folder of two epochs by the protocol "tuned"."""
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    command = f"{TINY} --protocol tuned --epochs 2 --lr 1e-3 --flips --num_workers 0 --root {pairs_folder}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", f"{command} --output_dir {folder}".split())
+        train.main()
+    return folder
 
 
 def call(command, capsys, monkeypatch):
@@ -71,15 +85,25 @@ def test_training(trained):
     lines = log_of(trained)
     assert [line["epoch"] for line in lines] == [0, 1, 2] and lines[2]["loss"] < lines[0]["loss"]
     assert all(0 <= line[f"val_{name}"] <= 1 for line in lines for name in ("iou", "dice", "iou_whole_set"))
-    best = content_of(trained / "checkpoint-best.pth")
-    assert best["best"]["val_iou"] == max(line["val_iou"] for line in lines) and best["classes"] == ["0", "1"]
+    assert json.loads((trained / "run.json").read_text())["options"]["protocol"] == "paper"
+    last = content_of(trained / "checkpoint-last.pth")
+    assert last["classes"] == ["0", "1"] and not any("encoder.norm." in name for name in last["model"])
+    assert last["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-5 + 99e-5 * 0.25)  # the third epoch's, all along
+
+
+def test_the_best_epoch(trained, tuned):
+    for folder, figure in ((trained, "val_iou_batches"), (tuned, "val_iou")):
+        best = content_of(folder / "checkpoint-best.pth")
+        values = [line[figure] for line in log_of(folder)]
+        assert best["best"] == {"epoch": best["epoch"], figure: max(values)} and values[best["epoch"]] == max(values)
 
 
 def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
+    """No option but the folders is needed to go on."""
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(trained / "checkpoint-0.pth", folder)
-    command = f"{TINY} --epochs 3 --lr 1e-3 --deep_supervision --num_workers 2 --save_every 1 --root {pairs_folder}"
+    command = f"segmentation/train.py --device cpu --num_workers 2 --root {pairs_folder}"
     result = run_script(f"{command} --output_dir {folder} --resume auto", tmp_path)
     assert "resuming" in result.stdout and "note:" not in result.stdout.replace("note: --checkpoint", "")
     assert same_weights(folder / "checkpoint-last.pth", trained / "checkpoint-last.pth")
@@ -97,13 +121,42 @@ def test_evaluation(trained, pairs_folder, tmp_path):
     assert len(rows) == 12 and results["images"] == 6 and results["input"] == [32, 32]
     mean = np.mean([np.mean([float(row["iou"]) for row in rows if row["class"] == kind]) for kind in "01"])
     assert results["per_image"]["iou"] == pytest.approx(mean, abs=1e-6)
-    assert results["per_image"]["iou"] == pytest.approx(log_of(trained)[-1]["val_iou"], abs=1e-6)
-    assert f"{100 * results['per_image']['iou']:.2f} %" in result.stdout and "pooled, then averaged" in result.stdout
+    assert (
+        f"{100 * results['per_image']['iou']:.2f} %" in result.stdout
+        and "batches of 4 pooled, by their size" in result.stdout
+    )
     with Image.open(folder / "sheet.png") as sheet:
         assert np.asarray(sheet).std() > 20
     for kind in "01":
         with Image.open(folder / "masks" / kind / "3.png") as mask:
             assert mask.size == (36, 36) and set(np.unique(mask)) <= {0, 255}
+
+
+@pytest.mark.parametrize("protocol", ["paper", "tuned"])
+def test_evaluation_gives_the_figures_of_the_last_epoch(
+    protocol, trained, tuned, pairs_folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = trained if protocol == "paper" else tuned
+    content, last = content_of(folder / "checkpoint-last.pth"), log_of(folder)[-1]
+    args = {"own": content["args"]}
+    args["older"] = {name: value for name, value in args["own"].items() if name not in {*PAPER, "protocol"}}
+    for name in ("align_corners", "antialias"):  # what the figures must depend on
+        args[name] = args["own"] | {name: not args["own"][name]}
+    for name, options in args.items():
+        checkpoint.save(tmp_path / f"{name}.pth", **{**content, "args": options})
+        command = (
+            f"{TINY.split()[0]} --device cpu --evaluate {tmp_path / name}.pth --root {pairs_folder} --output_dir {name}"
+        )
+        status, out, err = call(command, capsys, monkeypatch)
+        if name == "older" and protocol == "paper":  # has no final norm, as checkpoints of "tuned" do
+            assert status == 2 and "do not fit the model" in err and "encoder.norm" in err
+            continue
+        assert status == 0 and f"protocol: {protocol}" in out, err
+        results = json.loads((tmp_path / name / "metrics.json").read_text())
+        found = results["per_image"]["iou"], results["batch_averaged"]["iou"], results["loss"]
+        expected = last["val_iou"], last["val_iou_batches"], last["val_loss"]
+        assert (found == pytest.approx(expected, abs=1e-6)) == (name in ("own", "older")), name
 
 
 def test_figures_are_those_of_scikit_learn():
@@ -127,7 +180,7 @@ def test_figures_are_those_of_scikit_learn():
     whole = [jaccard_score(true[:, kind].flatten(), found[:, kind].flatten()) for kind in range(2)]
     assert results["whole_set"]["iou"] == pytest.approx(np.mean(whole))
     batches = [f1_score(true[part].flatten(), found[part].flatten()) for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
-    assert results["batch_averaged"]["dice"] == pytest.approx(np.mean(batches))
+    assert results["batch_averaged"]["dice"] == pytest.approx(np.average(batches, weights=(2, 2, 1)))
     assert results["per_class"]["b"]["per_image"]["iou"] == pytest.approx(values["iou"][:, 1].mean().item())
 
 
@@ -146,13 +199,13 @@ def test_losses_equal_literal_ones():
 @pytest.mark.parametrize(("patch", "size"), [(16, (32, 48)), (8, (32, 32)), (14, (28, 28))])
 def test_shapes_of_the_model(patch, size):
     encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token")
-    model = SETR(encoder, 3, deep_supervision=True).eval()
+    model = SETR(encoder, 3, deep_supervision=True, final_norm=True, align_corners=False).eval()
     images = torch.randn(2, 3, *size)
     assert model.taps == [4, 6, 8, 12] and model(images).shape == (4, 2, 3, *size)
     last = encoder.forward_features(images)[:, 1:].transpose(1, 2).unflatten(2, encoder.grid_size)
     torch.testing.assert_close(model.features(images)[-1], last)
     assert len(model.heads[0].layers) == 4 * round(np.log2(patch)) + 1
-    assert len(SETR(encoder, 1, deep_supervision=False).heads) == 1
+    assert len(SETR(encoder, 1, deep_supervision=False, final_norm=True, align_corners=False).heads) == 1
 
 
 def test_images_and_masks_move_together(pairs_folder):
@@ -161,13 +214,14 @@ def test_images_and_masks_move_together(pairs_folder):
     seen = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        turned, turned_masks = apply(RandomQuarterTurns(), image, masks)
+        turned, turned_masks = apply(RandomQuarterTurns(1.0), image, masks)
         turns = next(n for n in range(4) if torch.equal(turned, torch.rot90(image, n, (-2, -1))))
         assert torch.equal(turned_masks.bool(), torch.rot90(masks, turns, (-2, -1)))
         seen.add(turns)
     assert seen == {0, 1, 2, 3}
-    options = f"--root {pairs_folder} --flips --crop_scale 0.3 1 --color_jitter 0.2 --input_w 64 --input_h 48"
-    augment = augmentation(train.get_args(options.split()))
+    augment = augmentation(
+        (48, 64), turn_probability=0.5, flips=True, crop_scale=(0.3, 1.0), color_jitter=0.2, antialias=True
+    )
     block = torch.zeros(1, 36, 36, dtype=bool)
     block[0, 4:20, 9:30] = True
     for _ in range(8):  # a mask painted from brightness must still agree with it
@@ -202,6 +256,7 @@ def test_best_median_and_worst_cases():
         "--optimizer AdamW --scheduler plateau --factor 0.5 --patience 0 --flips --color_jitter 0.1 --no-turns",
         "--scheduler constant --early_stopping 1 --lr 0 --crop_scale 0.5 1 --accum_iter 2 --clip_grad 1",
         "--scheduler cosine --warmup_epochs 1 --amp bf16 --input_w 48 --name other --dataset set",
+        "--protocol tuned --no-final_norm --schedule_step epoch --best_by batch_iou --turn_probability 0.3",
     ],
 )
 def test_options(options, pairs_folder, tmp_path, capsys, monkeypatch):
@@ -212,6 +267,10 @@ def test_options(options, pairs_folder, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "output_dir" / ("set-other" if "other" in options else "busi-setr")
     content, lines = content_of(folder / "checkpoint-last.pth"), log_of(folder)
     rate = content["optimizer"]["param_groups"][0]["lr"]
+    if "tuned" in options:
+        assert " --no-final_norm --turn_probability 0.3 --schedule_step epoch --best_by batch_iou\n" in out
+        assert "val_iou_batches" in content["best"] and not any("encoder.norm." in name for name in content["model"])
+        assert rate == pytest.approx(1e-5 + 9e-5 * 0.25)
     if "multistep" in options:
         assert rate == pytest.approx(5e-5) and content["optimizer"]["param_groups"][0]["nesterov"]
     if "early_stopping" in options:  # with a rate of 0 nothing but the normalisation's statistics moves
@@ -258,7 +317,7 @@ def damaged(root, tmp_path, name):
         ("fine", "--input_w 33", ["--input_w 33", "patch size 8"]),
         ("fine", "--batch_size 13", ["--batch_size 13", "12 training images"]),
         ("fine", "--checkpoint nowhere.pth", ["nowhere.pth", "no such file"]),
-        ("fine", "--checkpoint {pretrained} --patch_size 16", ["another architecture", "patch size 8"]),
+        ("fine", "--checkpoint {pretrained} --patch_size 16", ["--patch_size 16 contradicts", "patch size 8"]),
         ("fine", "--evaluate {pretrained}", ["not a checkpoint of this script", "--checkpoint"]),
         ("fine", "--resume {pretrained}", ["not a checkpoint of this script", "--checkpoint"]),
         ("fine", "--evaluate x.pth --resume auto", ["--evaluate", "--resume"]),

@@ -17,7 +17,7 @@ RETIRED = {
     "--resplit": f"{_IDLE} (python -m util.split makes splits)",
     "--input_channels": "images are read as RGB, greyscale included; leave it out",
     "--cfg": f"{_IDLE}; options are given on the command line",
-    "--batch_size_up": f"{_IDLE}; use --batch_size",
+    "--batch_size_up": "maps are made in batches of --batch_size; leave it out",
 }
 
 

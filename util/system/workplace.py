@@ -98,10 +98,8 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     return Workplace(folder, device, precision)
 
 
-def named_folder(phase: str, data_path: str | None) -> Path:
+def named_folder(phase: str, data_path: str) -> Path:
     """The folder of a run's files where no option names one: ``output_dir/PHASE-DATASET``."""
-    if not data_path:
-        raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
     return Path("output_dir") / f"{phase}-{Path(data_path).resolve().name}"
 
 

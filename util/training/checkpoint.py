@@ -141,8 +141,12 @@ def duplicate(path: Path, name: str) -> None:
     os.replace(temporary, target)
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, weights: bool = True) -> Checkpoint:
     """Read a checkpoint: ours, MAE's and MSMAE's published ones, which hold an ``argparse.Namespace``, or safetensors.
+
+    Args:
+        path: of the file.
+        weights: read them; if not, tensors have a shape and no values, and a large file takes no time.
 
     Raises:
         InputError: when there is no such file, or it is no checkpoint, or it would run code.
@@ -155,10 +159,11 @@ def load(path: str | Path) -> Checkpoint:
             content = {"model": load_safetensors(path)}
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:160]
         raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason})") from None
+    refuse_released_setr(content, path)
     if isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}  # a bare state dict
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or not content["model"]:
@@ -170,6 +175,19 @@ def load(path: str | Path) -> Checkpoint:
     if content.get("format", FORMAT) > FORMAT:
         raise InputError(f"{path} was written by a newer version of this project (format {content['format']})")
     return Checkpoint(path, content)
+
+
+def refuse_released_setr(content: Any, path: Path) -> None:
+    """Raise :class:`InputError` where a file holds the authors' SETR, bare or under ``model`` or ``state_dict``."""
+    whole = content if isinstance(content, dict) else {}
+    for parameters in (whole, whole.get("model"), whole.get("state_dict")):
+        names = parameters if isinstance(parameters, dict) else {}
+        if any(str(name).removeprefix("module.").startswith("VIT.") for name in names):
+            raise InputError(
+                f"{path} is a SETR of the authors' scripts (VIT.*, Head.*): it was trained on images that were scaled twice, "
+                "with red and blue swapped, and without the qkv bias, so correct code cannot reproduce its results; train one "
+                "anew from a pre-trained encoder, --checkpoint"
+            )
 
 
 def numbered(folder: Path) -> list[Path]:

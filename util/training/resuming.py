@@ -21,14 +21,20 @@ def plain(args: argparse.Namespace) -> dict:
     return {name: value_of(value) for name, value in vars(args).items()}
 
 
-def find_resumed(resume: str, phase: str, output_dir: str | None, data_path: str | None) -> Checkpoint | None:
+def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpoint | None:
     """The checkpoint that ``--resume`` names; for "auto" the newest in the run's folder, None where it has none.
 
+    Args:
+        folder: of the run; None where no option tells it.
+
     Raises:
-        InputError: when it comes from another script.
+        InputError: when it comes from another script, or "auto" has no folder to look in.
     """
+    if not resume:
+        return None
+    if resume == "auto" and folder is None:
+        raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
     if resume == "auto":
-        folder = Path(output_dir) if output_dir else named_folder(phase, data_path)
         found = checkpoint.newest(folder)
         if found is None:
             say(f"--resume auto: no checkpoint in {folder}, starting from the beginning")
@@ -42,6 +48,13 @@ def find_resumed(resume: str, phase: str, output_dir: str | None, data_path: str
         )
     refuse_retired(found.options, found.path)
     return found
+
+
+def folder_of(args: argparse.Namespace, phase: str) -> Path | None:
+    """The folder of a run's files by its options; None where they do not tell."""
+    if args.output_dir:
+        return Path(args.output_dir)
+    return named_folder(phase, args.data_path) if args.data_path else None
 
 
 def options_to_go_on_with(resumed: Checkpoint | None) -> dict:
