@@ -122,8 +122,8 @@ def classification_tables(results: dict) -> list[dict]:
             "heading": f"Metrics on {results['images']} images",
             "columns": ("", "value (95 % interval)"),
             "rows": shown,
-            "note": "Intervals by the bootstrap over images, those of shares by Clopper and Pearson. They tell of the sample of "
-            "images, not of other seeds or sites.",
+            "note": "Intervals by the bootstrap over images, those of shares by Clopper and Pearson. They tell of the "
+            "sample of images, not of other seeds or sites.",
         },
         {"heading": "Classes", "columns": ("", "images", *OF_EACH_CLASS.values()), "rows": per_class},
     ]

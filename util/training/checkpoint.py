@@ -184,9 +184,9 @@ def refuse_released_setr(content: Any, path: Path) -> None:
         names = parameters if isinstance(parameters, dict) else {}
         if any(str(name).removeprefix("module.").startswith("VIT.") for name in names):
             raise InputError(
-                f"{path} is a SETR of the authors' scripts (VIT.*, Head.*): it was trained on images that were scaled twice, "
-                "with red and blue swapped, and without the qkv bias, so correct code cannot reproduce its results; train one "
-                "anew from a pre-trained encoder, --checkpoint"
+                f"{path} is a SETR of the authors' scripts (VIT.*, Head.*): it was trained on images that were scaled twice "
+                "with red and blue swapped, and without the qkv bias, so correct code cannot reproduce its results. Train "
+                "one anew from a pre-trained encoder, --checkpoint"
             )
 
 
