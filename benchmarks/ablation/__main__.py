@@ -13,7 +13,6 @@ import shlex
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from benchmarks.ablation.rows import PRESETS, PRETRAININGS, ROWS, finetuning_settings, pretraining_settings
@@ -79,6 +78,7 @@ class Ablation:
         self.work, self.data = (options.work or Path("ablation") / name).resolve(), options.data_path.resolve()
         if options.every > 1:
             self.data = every_nth(self.data, self.work / "data", options.every)
+        self.shared = {"data_path": str(self.data), "lesion_masks": options.lesion_masks, "device": options.device}
         pretraining, finetuning = PRESETS[options.preset]
         self.pretraining = {**pretraining, "epochs": options.pretrain_epochs or pretraining["epochs"]}
         self.finetuning = {**finetuning, "epochs": options.finetune_epochs or finetuning["epochs"]}
@@ -91,6 +91,8 @@ class Ablation:
         self.check(self.work / "setting.json", "--work")
         empty = {"setting": {"commits": []}, "pretraining": {}, "cells": {}}
         self.results = json.loads(self.path.read_text()) if self.path.exists() else empty
+        self.work.mkdir(parents=True, exist_ok=True)
+        (self.work / "setting.json").write_text(json.dumps({"setting": self.setting}, indent=1) + "\n")
 
     def check(self, path: Path, remedy: str) -> None:
         """Raise :class:`InputError` where a file says that its figures, or the runs beside it, are of another setting."""
@@ -99,57 +101,46 @@ class Ablation:
             if then.get(key) != now:
                 raise InputError(f"{path} was made with {key} {then.get(key)}, now {now}: give another {remedy}")
 
-    def stages(self, seed: int) -> tuple[list[Stage], list[Stage]]:
-        """All pre-trainings, and the fine-tunings of the chosen rows, with a seed."""
-        files = {"data_path": str(self.data), "lesion_masks": self.options.lesion_masks}
-        shared = {"seed": seed, "device": self.options.device, **files}
-        starts = {
-            name: Stage("pretraining", name, pretraining_settings(self.pretraining, name) | shared, self.work)
-            for name in PRETRAININGS
+    def pretrainings(self, seed: int) -> dict[str, Stage]:
+        settings = {name: pretraining_settings(self.pretraining, name) for name in PRETRAININGS}
+        return {
+            name: Stage("pretraining", name, self.work, own | self.shared | {"seed": seed}) for name, own in settings.items()
         }
-        rows = [
-            Stage(
-                "cells", row.name, finetuning_settings(self.finetuning, row) | shared, self.work, starts.get(row.pretraining)
-            )
-            for row in ROWS
-            if row.name in self.options.rows
-        ]
-        return list(starts.values()), rows
+
+    def missing(self, seed: int) -> tuple[list[Stage], list[Stage], list[Stage]]:
+        """What the results lack: pre-trainings, those that begin with the first half of one of these, and fine-tunings."""
+        starts, rows = self.pretrainings(seed), []
+        for row in ROWS:
+            if row.name in self.options.rows:
+                settings = finetuning_settings(self.finetuning, row) | self.shared | {"seed": seed}
+                rows.append(Stage("cells", row.name, self.work, settings, starts.get(row.start or row.name)))
+        missing = [row for row in rows if not self.measured(row)]
+        wanted = [row.start for row in rows if row.start and (row in missing or not self.measured(row.start))]
+        needed = [stage for stage in starts.values() if stage in wanted]
+        halves = [stage.before_sam() for stage in needed]
+        first = [stage for number, stage in enumerate(needed) if halves[number] not in halves[:number]]
+        return first, [stage for stage in needed if stage not in first], missing
 
     def measured(self, stage: Stage) -> bool:
         return str(stage.settings["seed"]) in self.results[stage.kind].get(stage.name, {})
 
+    def measure(self, stage: Stage) -> dict:
+        run(stage, self.pretrainings(stage.settings["seed"]).values(), cores=max(1, os.cpu_count() // self.options.jobs))
+        return figures(stage, self.setting["images"])
+
     def run(self) -> None:
-        """Everything that is missing, seed after seed: pre-trainings, those that share their first half, fine-tunings."""
-        parts, pretrainings = [], []
-        for seed in self.options.seeds:
-            starts, rows = self.stages(seed)
-            missing = [row for row in rows if not self.measured(row)]
-            wanted = [row.start for row in rows if row.start and (row in missing or not self.measured(row.start))]
-            needed = [stage for stage in starts if stage in wanted]
-            halves = [stage.before_sam() for stage in needed]
-            first = [stage for number, stage in enumerate(needed) if halves[number] not in halves[:number]]
-            parts += [first, [stage for stage in needed if stage not in first], missing]
-            pretrainings += starts
+        """Everything that is missing, seed after seed, ``--jobs`` stages side by side."""
+        parts = [part for seed in self.options.seeds for part in self.missing(seed)]
         total, done, began = sum(map(len, parts)), 0, time.monotonic()
         print(f"{total} stages to run, {self.options.jobs} side by side; results in {self.path}", flush=True)
         with ThreadPoolExecutor(self.options.jobs) as pool:
             for part in parts:
-                for stage, figures in zip(part, pool.map(partial(self.measure, pretrainings), part), strict=True):
-                    self.record(stage, figures)
+                for stage, measured in zip(part, pool.map(self.measure, part), strict=True):
+                    self.record(stage, measured)
                     done += 1
-                    left = time_left(time.monotonic() - began, done, total)
-                    reached = f"top-1 {100 * figures['top1']:.2f} %, " if "top1" in figures else ""
-                    print(
-                        f"{done}/{total} {stage.folder.name}: {reached}{figures['minutes']:.1f} min ({left} left)",
-                        flush=True,
-                    )
-
-    def measure(self, pretrainings: list[Stage], stage: Stage) -> dict:
-        self.work.mkdir(parents=True, exist_ok=True)
-        (self.work / "setting.json").write_text(json.dumps({"setting": self.setting}, indent=1) + "\n")
-        run(stage, pretrainings, cores=max(1, os.cpu_count() // self.options.jobs))
-        return figures(stage, self.setting["images"])
+                    reached = f"top-1 {100 * measured['top1']:.2f} %, " if "top1" in measured else ""
+                    left = f"{measured['minutes']:.1f} min ({time_left(time.monotonic() - began, done, total)} left)"
+                    print(f"{done}/{total} {stage.folder.name}: {reached}{left}", flush=True)
 
     def record(self, stage: Stage, measured: dict) -> None:
         """Keep a stage's figures, unless it was measured before; the file is whole at every moment."""

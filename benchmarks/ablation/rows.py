@@ -33,44 +33,36 @@ LONGER = {
 
 
 class Row(NamedTuple):
-    """A row of the tables; ``against`` is the row that it differs from in what it ``asks``."""
+    """A row of the tables, and the row that it is compared with to answer its question."""
 
     name: str
-    pretraining: str | None  # None: random weights
-    finetuning: dict
     against: str | None
     asks: str
+    finetuning: dict = ALL
+    start: str | None = None  # the pre-training, where it is not the one of the row's name, if there is one
 
 
 ROWS = (
-    Row("MAE", "MAE", ALL, None, "What does reconstruction alone reach?"),
-    Row("AMT", "AMT", ALL, "MAE", "Does masking by the map help without supervision?"),
-    Row("MSMAE, pre-training only", "MSMAE", ALL, "supervision alone", "Does masking by the map help supervision?"),
-    Row("MSMAE", "MSMAE", SAM, "MSMAE, pre-training only", "Does SAM help in fine-tuning?"),
-    Row("supervision alone", "supervision alone", ALL, "MAE", "Does supervision help?"),
-    Row("no pre-training", None, ALL, "split batch", "What is pre-training worth?"),
-    Row("no pre-training, as long as both phases", None, ALL | BOTH_PHASES, "split batch", "Is its time worth as much?"),
-    Row("MSMAE, fine-tuned on a random quarter", "MSMAE", RANDOM, "MSMAE", "Is it the map that costs, or hiding as such?"),
-    Row("consensus map", "consensus map", ALL, "split batch", "Does the class loss hurt where SAM masks?"),
-    Row("split batch", "split batch", ALL, "MSMAE, pre-training only", "Is a split batch, with the consensus, better?"),
-    *(
-        Row(name, name, ALL, "split batch", asks)
-        for name, asks in (
-            ("split batch, class weight 0.3", "Does a heavier class loss help?"),
-            ("split batch, three quarters random", "Does a larger random share help?"),
-            ("split batch, SAM sooner", "Does it help to start SAM after half as many epochs?"),
-        )
-    ),
-    Row("split batch, class token", "split batch", ALL | {"cls_token": True}, "split batch", "Which pooling is better?"),
-    Row("split batch, SAM", "split batch", SAM | CONSENSUS, "split batch", "Does SAM by the consensus help fine-tuning?"),
-    Row("MAE, random longer, then all", "MAE", RANDOM | LONGER, "MAE", "Do longer, cheaper epochs help?"),
-    Row("MSMAE, longer, then all", "MSMAE", SAM | LONGER, "MSMAE, pre-training only", "Does SAM help at equal time?"),
+    Row("MAE", None, "What does reconstruction alone reach?"),
+    Row("AMT", "MAE", "Does masking by the map help without supervision?"),
+    Row("MSMAE, pre-training only", "supervision alone", "Does masking by the map help supervision?", start="MSMAE"),
+    Row("MSMAE", "MSMAE, pre-training only", "Does SAM help in fine-tuning?", SAM),
+    Row("supervision alone", "MAE", "Does supervision help?"),
+    Row("no pre-training", "split batch", "What is pre-training worth?"),
+    Row("no pre-training, as long as both phases", "split batch", "Is its time worth as much?", ALL | BOTH_PHASES),
+    Row("MSMAE, fine-tuned on a random quarter", "MSMAE", "Is it the map that costs, or hiding as such?", RANDOM, "MSMAE"),
+    Row("consensus map", "split batch", "Does the class loss hurt where SAM masks?"),
+    Row("split batch", "MSMAE, pre-training only", "Is a split batch, with the consensus, better?"),
+    Row("split batch, class weight 0.3", "split batch", "Does a heavier class loss help?"),
+    Row("split batch, three quarters random", "split batch", "Does a larger random share help?"),
+    Row("split batch, SAM sooner", "split batch", "Does it help to start SAM after half as many epochs?"),
+    Row("split batch, class token", "split batch", "Which pooling is better?", ALL | {"cls_token": True}, "split batch"),
+    Row("split batch, SAM", "split batch", "Does SAM by the consensus help fine-tuning?", SAM | CONSENSUS, "split batch"),
+    Row("MAE, random longer, then all", "MAE", "Do longer, cheaper epochs help?", RANDOM | LONGER, "MAE"),
+    Row("MSMAE, longer, then all", "MSMAE, pre-training only", "Does SAM help at equal time?", SAM | LONGER, "MSMAE"),
     Row(
-        "split batch, random longer, then all",
-        "split batch",
-        RANDOM | LONGER,
-        "MAE, random longer, then all",
-        "Does supervision help in longer, cheaper epochs?",
+        *("split batch, random longer, then all", "MAE, random longer, then all", "Does supervision help there too?"),
+        *(RANDOM | LONGER, "split batch"),
     ),
 )
 
@@ -108,6 +100,5 @@ def finetuning_settings(preset: dict, row: Row) -> dict:
 
 def settle(preset: dict, own: dict) -> dict:
     """The preset, and over it the settings of a row."""
-    return {"protocol": "paper", **preset} | {
-        name: value(preset) if callable(value) else value for name, value in own.items()
-    }
+    own = {name: value(preset) if callable(value) else value for name, value in own.items()}
+    return {"protocol": "paper", **preset, **own}

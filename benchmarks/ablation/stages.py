@@ -29,8 +29,8 @@ class Stage:
 
     kind: str
     name: str
-    settings: dict  # options of the script, all that decide what comes out
     work: Path  # the folder of all runs
+    settings: dict  # options of the script, all but the folders that it begins from and writes to
     start: "Stage | None" = None  # the pre-training that a fine-tuning begins from
 
     @property
