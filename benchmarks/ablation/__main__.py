@@ -74,32 +74,29 @@ class Ablation:
     def __init__(self, options: argparse.Namespace):
         name = options.name or options.data_path.resolve().name
         name += f"-every{options.every}" if options.every > 1 else ""
-        self.options, self.path = options, options.results / f"{name}.json"
-        self.work, self.data = (options.work or Path("ablation") / name).resolve(), options.data_path.resolve()
-        if options.every > 1:
-            self.data = every_nth(self.data, self.work / "data", options.every)
-        self.shared = {"data_path": str(self.data), "lesion_masks": options.lesion_masks, "device": options.device}
         pretraining, finetuning = PRESETS[options.preset]
         self.pretraining = {**pretraining, "epochs": options.pretrain_epochs or pretraining["epochs"]}
         self.finetuning = {**finetuning, "epochs": options.finetune_epochs or finetuning["epochs"]}
+        epochs = self.pretraining["epochs"], self.finetuning["epochs"]
+        work = (options.work or Path("ablation") / name).resolve()
+        self.work = work / "-".join(map(str, (options.preset, *epochs)))  # runs of another setting lie in another folder
+        data = (
+            every_nth(options.data_path, work / "data", options.every) if options.every > 1 else options.data_path.resolve()
+        )
+        self.shared = {"data_path": str(data), "lesion_masks": options.lesion_masks, "device": options.device}
+        self.options, self.path = options, options.results / f"{name}.json"
         self.setting = {
             **{"name": name, "validation": VALIDATION, "preset": options.preset, "device": options.device},
-            **{"pretrain_epochs": self.pretraining["epochs"], "finetune_epochs": self.finetuning["epochs"]},
-            "images": len(open_folders(str(self.data), ("train",))[0]),
+            **{"pretrain_epochs": epochs[0], "finetune_epochs": epochs[1]},
+            "images": len(open_folders(self.shared["data_path"], ("train",))[0]),
         }
-        self.check(self.path, "--name or --results")
-        self.check(self.work / "setting.json", "--work")
-        empty = {"setting": {"commits": []}, "pretraining": {}, "cells": {}}
+        empty = {"setting": {**self.setting, "commits": []}, "pretraining": {}, "cells": {}}
         self.results = json.loads(self.path.read_text()) if self.path.exists() else empty
-        self.work.mkdir(parents=True, exist_ok=True)
-        (self.work / "setting.json").write_text(json.dumps({"setting": self.setting}, indent=1) + "\n")
-
-    def check(self, path: Path, remedy: str) -> None:
-        """Raise :class:`InputError` where a file says that its figures, or the runs beside it, are of another setting."""
-        then = json.loads(path.read_text())["setting"] if path.exists() else self.setting
+        then = {"validation": "bicubic"} | self.results["setting"]
         for key, now in self.setting.items():
             if then.get(key) != now:
-                raise InputError(f"{path} was made with {key} {then.get(key)}, now {now}: give another {remedy}")
+                remedy = "give another --name or --results"
+                raise InputError(f"{self.path} was made with {key} {then.get(key)}, now {now}: {remedy}")
 
     def pretrainings(self, seed: int) -> dict[str, Stage]:
         settings = {name: pretraining_settings(self.pretraining, name) for name in PRETRAININGS}
@@ -145,8 +142,9 @@ class Ablation:
     def record(self, stage: Stage, measured: dict) -> None:
         """Keep a stage's figures, unless it was measured before; the file is whole at every moment."""
         command, name = shlex.join(["python", *stage.command()]), self.setting["name"]
-        for path, shown in ((self.options.lesion_masks, f"{name}_masks"), (self.data, name), (self.work, "runs")):
-            command = command.replace(str(path), shown) if path else command  # as a reader would give it
+        masks, data = self.shared["lesion_masks"], self.shared["data_path"]
+        for path, shown in ((masks, f"{name}_masks"), (data, name), (str(self.work), "runs")):
+            command = command.replace(path, shown) if path else command  # as a reader would give it
         runs = self.results[stage.kind].setdefault(stage.name, {})
         runs.setdefault(str(stage.settings["seed"]), {"command": command, **measured})
         commits = dict.fromkeys([*self.results["setting"]["commits"], revision()])

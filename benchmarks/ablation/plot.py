@@ -11,7 +11,8 @@ from statistics import mean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.ablation.tables import measures, row_names, spread, tables
+from benchmarks.ablation.rows import PRETRAININGS
+from benchmarks.ablation.tables import in_order, measures, row_names, spread, tables
 
 SOURCES = {  # colour and title
     "last": ("#D55E00", "last block (the paper)"),
@@ -19,41 +20,30 @@ SOURCES = {  # colour and title
     "relevance": ("#0072B2", "relevance of the prediction"),
     "label": ("#999999", "relevance of the label"),
 }
-FIGURES = {"gain": "gain (chance 1)", "pointing": "pointing (share of images)"}
-COLUMNS = 4  # of pre-trainings beside each other, as many as can be read on a page
 
 
 def maps_figure(results: dict) -> Figure | None:
-    """A pair of panels for each pre-training, gain above pointing; none without lesion masks."""
-    runs = {name: [*seeds.values()] for name, seeds in results["pretraining"].items()}
-    runs = {
-        name: seeds for name, seeds in runs.items() if all(look["localisation"] for run in seeds for look in run["looks"])
-    }
-    if not runs:
+    """Gain and pointing through each pre-training; none without lesion masks."""
+    runs = {name: [*results["pretraining"][name].values()] for name in in_order(results["pretraining"], PRETRAININGS)}
+    if not all(look["localisation"] for seeds in runs.values() for run in seeds for look in run["looks"]):
         return None
-    columns, bands = min(COLUMNS, len(runs)), -(-len(runs) // COLUMNS)
-    figure = Figure(figsize=(2.3 * columns + 1, 4.4 * bands + 0.6), dpi=150, layout="constrained")
-    axes = figure.subplots(2 * bands, columns, sharex=True, squeeze=False)
-    for number, (name, seeds) in enumerate(runs.items()):
-        band, column = divmod(number, columns)
-        pair = axes[2 * band : 2 * band + 2, column]
-        for axis, first, (key, label) in zip(pair, axes[:2, 0], FIGURES.items(), strict=True):
-            if axis is not first:
-                axis.sharey(first)
-            draw_looks(axis, seeds, key)
-            axis.set_ylabel(label if column == 0 else "")
-        pair[0].set_title(name, fontsize=9)
-        pair[1].set_xlabel("epochs of pre-training")
-        pair[1].tick_params(labelbottom=True)
-    for axis in axes.flat:
-        axis.set_visible(axis.has_data())
+    figure = Figure(figsize=(8, 1.4 * len(runs) + 1), dpi=150, layout="constrained")
+    axes = figure.subplots(len(runs), 2, sharex=True, sharey="col", squeeze=False)
+    for line, (name, seeds) in zip(axes, runs.items(), strict=True):
+        draw_looks(line[0], seeds, "gain", chance=1)
+        draw_looks(line[1], seeds, "pointing", chance=seeds[0]["looks"][0]["localisation"]["chance"])
+        line[0].set_ylabel(name.replace(", ", "\n"), fontsize=8)
+    for axis, title in zip(axes[0], ("gain", "pointing (share of images)"), strict=True):
+        axis.set_title(title, fontsize=10)
+    for axis in axes[-1]:
+        axis.set_xlabel("epochs of pre-training")
     lines = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.suptitle(f"{results['setting']['name']}; grey: SAM is running, dotted: chance", fontsize=9)
     return figure
 
 
-def draw_looks(axis: Axes, seeds: list[dict], key: str) -> None:
+def draw_looks(axis: Axes, seeds: list[dict], key: str, chance: float) -> None:
     """A line for each source of maps, and for the map as SAM draws by it: the mean over seeds."""
     looks = list(zip(*(run["looks"] for run in seeds), strict=True))
     epochs = [look[0]["epoch"] + 1 for look in looks]
@@ -61,16 +51,12 @@ def draw_looks(axis: Axes, seeds: list[dict], key: str) -> None:
         if source in looks[0][0]["localisation"]["sources"]:
             values = [mean(run["localisation"]["sources"][source][key] for run in look) for look in looks]
             axis.plot(epochs, values, "o-", color=color, label=title, markersize=3)
-    chance = 1 if key == "gain" else looks[0][0]["localisation"]["chance"]
     axis.axhline(chance, color="black", linewidth=0.7, linestyle=":")
-    drawn = [
-        (epoch, mean(run[f"map_{key}"] for run in look))
-        for epoch, look in zip(epochs, looks, strict=True)
-        if look[0]["map_source"]
-    ]
-    if drawn:
-        axis.axvspan(max(set(epochs) - {epoch for epoch, _ in drawn}, default=0), epochs[-1], color="0.93", zorder=0)
-        axis.plot(*zip(*drawn, strict=True), "k--", label="as SAM draws by it", linewidth=1)
+    first = sum(not look[0]["map_source"] for look in looks)  # looks before SAM
+    if first < len(looks):
+        drawn = [mean(run[f"map_{key}"] for run in look) for look in looks[first:]]
+        axis.plot(epochs[first:], drawn, "k--", label="as SAM draws by it", linewidth=1)
+        axis.axvspan(epochs[max(first - 1, 0)], epochs[-1], color="0.93", zorder=0)
     axis.spines[["top", "right"]].set_visible(False)
 
 
