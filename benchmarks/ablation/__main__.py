@@ -80,9 +80,9 @@ class Ablation:
         epochs = self.pretraining["epochs"], self.finetuning["epochs"]
         work = (options.work or Path("ablation") / name).resolve()
         self.work = work / "-".join(map(str, (options.preset, *epochs)))  # runs of another setting lie in another folder
-        data = (
-            every_nth(options.data_path, work / "data", options.every) if options.every > 1 else options.data_path.resolve()
-        )
+        data = options.data_path.resolve()
+        if options.every > 1:
+            data = every_nth(data, work / f"every{options.every}", options.every)
         self.shared = {"data_path": str(data), "lesion_masks": options.lesion_masks, "device": options.device}
         self.options, self.path = options, options.results / f"{name}.json"
         self.setting = {
@@ -93,10 +93,8 @@ class Ablation:
         empty = {"setting": {**self.setting, "commits": []}, "pretraining": {}, "cells": {}}
         self.results = json.loads(self.path.read_text()) if self.path.exists() else empty
         then = {"validation": "bicubic"} | self.results["setting"]
-        for key, now in self.setting.items():
-            if then.get(key) != now:
-                remedy = "give another --name or --results"
-                raise InputError(f"{self.path} was made with {key} {then.get(key)}, now {now}: {remedy}")
+        if changed := [f"{key} {then.get(key)}, now {now}" for key, now in self.setting.items() if then.get(key) != now]:
+            raise InputError(f"{self.path} was made with {changed[0]}: give another --name or --results")
 
     def pretrainings(self, seed: int) -> dict[str, Stage]:
         settings = {name: pretraining_settings(self.pretraining, name) for name in PRETRAININGS}
@@ -143,7 +141,7 @@ class Ablation:
         """Keep a stage's figures, unless it was measured before; the file is whole at every moment."""
         command, name = shlex.join(["python", *stage.command()]), self.setting["name"]
         masks, data = self.shared["lesion_masks"], self.shared["data_path"]
-        for path, shown in ((masks, f"{name}_masks"), (data, name), (str(self.work), "runs")):
+        for path, shown in ((str(self.work), "runs"), (masks, f"{name}_masks"), (data, name)):
             command = command.replace(path, shown) if path else command  # as a reader would give it
         runs = self.results[stage.kind].setdefault(stage.name, {})
         runs.setdefault(str(stage.settings["seed"]), {"command": command, **measured})
