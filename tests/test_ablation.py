@@ -1,10 +1,10 @@
-"""The ablation as a user runs it, on few phantoms; its statistics; the probe for leaks."""
+"""The ablation as a user runs it, on few phantoms; its statistics; the probe for leaks; the log of trials."""
 
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,114 +12,147 @@ import torch
 from conftest import ROOT
 from scipy.stats import ttest_rel
 
-from benchmarks.ablation import thinned
-from benchmarks.ablation_plot import maps_figure, rows_figure
-from benchmarks.ablation_rows import FINETUNING, PRETRAINING, ROWS
-from benchmarks.ablation_stages import training_minutes
-from benchmarks.ablation_tables import interval, tables
-from benchmarks.leak import probe_accuracy
+from benchmarks.ablation.__main__ import every_nth
+from benchmarks.ablation.leak import probe_accuracy
+from benchmarks.ablation.plot import maps_figure, rows_figure
+from benchmarks.ablation.rows import PRESETS, PRETRAININGS, ROWS, finetuning_settings, pretraining_settings
+from benchmarks.ablation.stages import Stage, begin_from, training_minutes
+from benchmarks.ablation.tables import MEASURES, difference, in_order, interval, tables
 from util.phantom import write_phantoms
 from util.training import checkpoint
 
-
-def test_rows_are_made_of_what_there_is():
-    assert len({row.name for row in ROWS}) == len(ROWS)
-    assert {row.pretraining for row in ROWS} == {*PRETRAINING, None}
-    assert {row.finetuning for row in ROWS} == set(FINETUNING)
+RESULTS = {path.stem: path for path in sorted((ROOT / "benchmarks" / "results").glob("*.json"))}
 
 
-def ablation(root: Path, *rows: str, pretrain_epochs: int = 4, results: str = "results") -> subprocess.CompletedProcess:
+def ablation(root: Path, *rows: str, options: str = "") -> subprocess.CompletedProcess:
     """Run the ablation on 48 phantoms: four epochs of pre-training, one of fine-tuning, one seed."""
-    command = [sys.executable, "-m", "benchmarks.ablation", "--data_path", str(root / "data"), "--preset", "quick"]
-    command += ["--pretrain_epochs", str(pretrain_epochs), "--finetune_epochs", "1", "--jobs", "2"]
-    command += ["--work", str(root / "work"), "--results", str(root / results), "--seeds", "0", "--rows", *rows]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    command = (
+        f"-m benchmarks.ablation --data_path {root}/data --preset quick --pretrain_epochs 4 --finetune_epochs 1 --jobs 2"
+    )
+    command += f" --work {root}/work --results {root}/results --seeds 0 {options} --rows"
+    return subprocess.run([sys.executable, *command.split(), *rows], cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def two_rows(tmp_path_factory) -> Path:
-    """The folder of an ablation that has run two rows."""
+    """The folder of an ablation that has run two rows, one after the other."""
     root = tmp_path_factory.mktemp("ablation")
     write_phantoms(root / "data", train=48, val=12, size=64, seed=0)
-    result = ablation(root, "MSMAE, pre-training only", "consensus map")
-    assert result.returncode == 0 and "4 stages to run" in result.stdout, result.stdout + result.stderr
+    for row in ("supervision alone", "MSMAE, pre-training only"):
+        result = ablation(root, row)
+        assert result.returncode == 0 and "2 stages to run" in result.stdout, result.stdout + result.stderr
     return root
 
 
+def test_rows_are_made_of_what_there_is():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names) and {row.against for row in ROWS} <= {*names, None}
+    starts = {row.start or row.name for row in ROWS}
+    assert {*PRETRAININGS} == {name for name in starts if not name.startswith("no pre-training")}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_row_is_a_command_that_its_script_takes(preset, tmp_path):
+    """And before SAM the pre-trainings differ in the class loss and in when SAM starts, not in what it does."""
+    pretraining, finetuning = ({**settings, "seed": 0, "data_path": "x"} for settings in PRESETS[preset])
+    starts = {name: Stage("pretraining", name, tmp_path, pretraining_settings(pretraining, name)) for name in PRETRAININGS}
+    for row in ROWS:
+        args = Stage("cells", row.name, tmp_path, finetuning_settings(finetuning, row)).args()
+        assert args.protocol == "paper" and args.masking == row.finetuning["masking"] and args.unmasked_epochs < args.epochs
+    paper = starts["MSMAE"].args()
+    assert (paper.masking, paper.map, paper.map_temperature, paper.random_share) == ("attention", "last", 1, 0)
+    assert starts["split batch, SAM sooner"].args().sam_epoch == paper.sam_epoch // 2
+    same = {name for name, stage in starts.items() if stage.before_sam() == starts["MSMAE"].before_sam()}
+    apart = {"MAE", "AMT", "split batch, class weight 0.3", "split batch, SAM sooner"}
+    assert same == {*PRETRAININGS} - apart and starts["MAE"].before_sam() == starts["AMT"].before_sam()
+
+
 def test_a_shared_half_changes_nothing(two_rows, tmp_path):
-    """A pre-training by another map begins where MSMAE's was before SAM, and ends with the weights of its own whole run."""
-    shared = two_rows / "work" / "pretrain-consensus-0"
-    assert "2 epochs done" in (shared / "output.txt").read_text()
-    record = json.loads((two_rows / "results" / "data.json").read_text())["pretraining"]["consensus"]["0"]
+    """MSMAE begins where a pre-training masked at random was before SAM, and ends with the weights of its own whole run."""
+    shared = two_rows / "work" / "quick-4-1" / "pretrain-MSMAE-0"
+    output = (shared / "output.txt").read_text()
+    assert "2 epochs done" in output and "note: --" not in output
+    record = json.loads((two_rows / "results" / "data.json").read_text())["pretraining"]["MSMAE"]["0"]
     command = record["command"].replace("runs/", f"{tmp_path}/").replace(" data ", f" {two_rows / 'data'} ").split()[1:]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, os.cpu_count() // 2))}
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env=environment)
     one, two = (checkpoint.load(folder / "checkpoint-last.pth") for folder in (shared, tmp_path / shared.name))
     assert all(torch.equal(one["model"][name], two["model"][name]) for name in one["model"])
-    assert torch.equal(one["maps"], two["maps"]) and one["map_source"] == "consensus"
+    assert torch.equal(one["maps"], two["maps"]) and one["map_source"] == "last"
     assert [look["epoch"] for look in record["looks"]] == [0, 1, 2, 3]
 
 
-def test_an_ablation_goes_on_and_reports(two_rows):
-    file = two_rows / "results" / "data.json"
-    once = json.loads(file.read_text())
-    second = ablation(two_rows, "MAE", "MSMAE, pre-training only")
-    assert "2 stages to run" in second.stdout, second.stdout + second.stderr
-    results = json.loads(file.read_text())
-    name = "MSMAE, pre-training only"
-    assert results["cells"][name] == once["cells"][name] and results["pretraining"]["MSMAE"] == once["pretraining"]["MSMAE"]
-    assert "0 stages to run" in ablation(two_rows, name).stdout
-    assert list(results["pretraining"]) == ["MAE", "MSMAE", "consensus"]
+@pytest.mark.parametrize(("donor", "row"), [("MAE", "AMT"), ("supervision alone", "MSMAE"), ("MSMAE", "split batch")])
+def test_a_shared_half_is_saved_with_the_options_of_the_run_that_goes_on(donor, row, tmp_path):
+    """As that run parses them; what its start settled, such as the number format, is the donor's."""
+    preset = {**PRESETS["quick"][0], "seed": 0, "data_path": "x"}
+    first, second = (Stage("pretraining", name, tmp_path, pretraining_settings(preset, name)) for name in (donor, row))
+    for stage in (first, second):
+        stage.folder.mkdir()
+    settled = {**vars(first.args()), "amp": "bf16", "save_every": [1, 0]}
+    model = {"cls_token": torch.zeros(1)}
+    checkpoint.save(first.half, epoch=1, args=settled, model=model, maps=torch.ones(1), map_source="last", map_entropy=1.0)
+    (first.folder / "log.txt").write_text('{"epoch": 0}\n{"epoch": 1}\n{"epoch": 2}\n')
+    begin_from(first, second)
+    content = checkpoint.load(second.folder / "checkpoint-last.pth")
+    assert content["args"] == {**vars(second.args()), "amp": "bf16", "save_every": [1, 0]}
+    assert content["maps"] is content["map_source"] is content["map_entropy"] is None
+    assert (second.folder / "log.txt").read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
 
+
+def test_an_ablation_goes_on_and_reports(two_rows):
+    file, name = two_rows / "results" / "data.json", "MSMAE, pre-training only"
+    results = json.loads(file.read_text())
+    assert "0 stages to run" in ablation(two_rows, name, "supervision alone").stdout
+    assert json.loads(file.read_text()) == results
     cell, start = results["cells"][name]["0"], results["pretraining"]["MSMAE"]["0"]
-    log = (two_rows / "work" / "finetune-MSMAE-pre-training_only-0" / "log.txt").read_text().splitlines()
+    log = (two_rows / "work" / "quick-4-1" / "finetune-MSMAE-pre-training_only-0" / "log.txt").read_text().splitlines()
     assert cell["top1"] == json.loads(log[-1])["val_top1"] and cell["petaflops"] > 0 and cell["minutes"] >= 0
-    first, last = start["looks"][0], start["looks"][-1]
-    assert last["map_source"] and last["map_gain"] is not None and first["localisation"]["images"] == 9
-    assert first["map_source"] is None and first["map_gain"] is None, "before SAM it draws by nothing"
-    assert 0 <= start["leak"]["label"] <= 1 and "as SAM draws" in start["leak"]
+    assert start["looks"][-1]["map_gain"] is not None and start["looks"][0]["localisation"]["images"] == 9
+    assert start["looks"][0]["map_source"] is None, "before SAM nothing is drawn by a map"
+    assert 0 <= start["leak"]["consensus"] <= 1 and "as SAM draws" in start["leak"]
     assert str(two_rows) not in json.dumps(results) and "--masking none" in cell["command"]
     table = file.with_suffix(".md").read_text()
-    difference = 100 * (cell["top1"] - results["cells"]["MAE"]["0"]["top1"])
-    assert f"| {name} | 1 | {100 * cell['top1']:.2f} | {difference:+.2f} (one seed)" in table
-    assert cell["ran_on"] == start["ran_on"] and f"PyTorch {version('torch')}" in cell["ran_on"] and cell["ran_on"] in table
-    assert "What the positions" in table and "Where the maps look" in table
+    gap = 100 * (cell["top1"] - results["cells"]["supervision alone"]["0"]["top1"])
+    assert f"| {name} | supervision alone | " in table and f"| {gap:+.2f} (one seed) |" in table
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    for told in (f"| {100 * cell['top1']:.2f} |", cell["ran_on"], "validation bilinear", commit):
+        assert told in table
 
 
-def test_other_options_never_meet_in_one_table_or_folder(two_rows):
+def test_other_settings_never_meet_in_one_file(two_rows):
     file = two_rows / "results" / "data.json"
-    before = file.read_bytes()
-    mixed = ablation(two_rows, "MSMAE", pretrain_epochs=6)
-    told = "has figures of other options (--epochs 4 --sam_epoch 2; now --epochs 6 --sam_epoch 3)"
-    assert mixed.returncode == 2 and f"{file} {told}" in mixed.stderr, mixed.stderr
-    resumed = ablation(two_rows, "MSMAE", pretrain_epochs=6, results="others")
-    assert resumed.returncode == 2 and "pretrain-MSMAE-0 holds a run of other options" in resumed.stderr, resumed.stderr
-    assert file.read_bytes() == before and not (two_rows / "others").exists()
+    before = file.read_text()
+    refused = ablation(two_rows, "MSMAE", options="--pretrain_epochs 6")
+    assert refused.returncode == 2 and f"{file} was made with pretrain_epochs 4, now 6" in refused.stderr, refused.stderr
+    (two_rows / "others").mkdir()
+    (two_rows / "others" / "data.json").write_text(before.replace('"bilinear"', '"bicubic"'))
+    refused = ablation(two_rows, "MSMAE", options=f"--results {two_rows}/others")
+    told = "was made with validation bicubic, now bilinear: give another --name or --results"
+    assert refused.returncode == 2 and told in refused.stderr and len(refused.stderr.splitlines()) == 1, refused.stderr
+    assert file.read_text() == before
 
 
 def test_a_stage_that_fails_is_named(tmp_path):
     write_phantoms(tmp_path / "data", train=16, val=12, size=64, seed=0)  # fewer than a batch
-    command = f"-m benchmarks.ablation --data_path {tmp_path / 'data'} --preset quick --rows MAE --results {tmp_path}"
-    result = subprocess.run(
-        [sys.executable, *command.split(), "--work", str(tmp_path / "work")], cwd=ROOT, capture_output=True, text=True
-    )
+    result = ablation(tmp_path, "MAE")
     assert result.returncode == 2 and "pretrain-MAE-0" in result.stderr and "--batch_size 32" in result.stderr
 
 
 def test_every_third_training_image_and_all_of_val(tmp_path):
     write_phantoms(tmp_path / "data", train=48, val=12, size=64, seed=0)
     for _ in range(2):  # the second time finds the links
-        part = thinned(tmp_path / "data", tmp_path / "work", every=3)
+        part = every_nth(tmp_path / "data", tmp_path / "part", every=3)
     for split, step in (("train", 3), ("val", 1)):
         for folder in (tmp_path / "data" / split).iterdir():
             names = sorted(path.name for path in folder.iterdir())[::step]
-            found = sorted((part / split / folder.name).iterdir())
-            assert [path.name for path in found] == names and all(path.read_bytes() for path in found)
+            linked = sorted((part / split / folder.name).iterdir())
+            assert [path.name for path in linked] == names and all(path.read_bytes() for path in linked)
 
 
 def test_an_epoch_without_a_rate_counts_as_the_others():
-    lines = [{"images_per_second": rate} for rate in (10.0, 0.0, 20.0)]
-    assert training_minutes(lines, 1200) == pytest.approx((120 + 90 + 60) / 60)
+    log = [{"images_per_second": rate} for rate in (10.0, 0.0, 20.0)]
+    assert training_minutes(log, 1200) == pytest.approx((120 + 90 + 60) / 60, abs=0.01)
 
 
 def test_interval_is_that_of_the_paired_t_test():
@@ -129,26 +162,39 @@ def test_interval_is_that_of_the_paired_t_test():
     assert (low, high) == pytest.approx((expected.low, expected.high)) and centre == pytest.approx(0.0275)
 
 
-COMMITTED = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-
-
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_committed_tables_are_those_of_the_committed_figures(path):
-    made = tables(json.loads(path.read_text()), [row.name for row in ROWS])
-    assert made == path.with_suffix(".md").read_text()
-    assert path.stem != "busi" or "| 5 | +5.64 (+1.61 to +9.68) |" in made
+@pytest.mark.parametrize("name", RESULTS)
+def test_committed_tables_are_those_of_the_committed_figures(name):
+    results, told = json.loads(RESULTS[name].read_text()), RESULTS[name].with_suffix(".md").read_text()
+    assert tables(results) == told and "validation bicubic" in told
+    assert all(told.count(f"| {row} | ") >= 1 for row in results["cells"])
+    assert name != "busi" or "| +5.64 (+1.61 to +9.68) |" in told
 
 
 def test_pictures_show_every_pretraining_and_row():
-    results = json.loads((ROOT / "benchmarks" / "results" / "busi.json").read_text())
-    panels = [axis for axis in maps_figure(results).axes if axis.has_data()]
-    assert len(panels) == 2 * len(results["pretraining"])
-    gain = next(axis for axis in panels if axis.get_title() == "split batch, consensus")
+    results = json.loads(RESULTS["busi"].read_text())
+    panels = maps_figure(results).axes
+    assert [axis.get_ylabel().replace("\n", ", ") for axis in panels[::2]] == in_order(results["pretraining"], PRETRAININGS)
+    gain = next(axis for axis in panels if axis.get_ylabel() == "split")
     line = next(line for line in gain.lines if line.get_label() == "consensus of all blocks")
     ends = [run["looks"][-1]["localisation"]["sources"]["consensus"] for run in results["pretraining"]["split"].values()]
     assert line.get_ydata()[-1] == pytest.approx(sum(end["gain"] for end in ends) / len(ends))
-    names = [label.get_text() for label in rows_figure(results).axes[0].get_yticklabels()]
-    assert names == [row.name for row in ROWS if row.name in results["cells"]]
+    labels = [label.get_text() for label in rows_figure(results).axes[0].get_yticklabels()]
+    assert (
+        sorted(labels) == sorted(results["cells"]) and labels[0] == "MAE" and labels[-1] == "split batch, map of the label"
+    )
+
+
+TRIALS = re.findall(r"^### \S+ `([^`\n]*)`\n\n(.+?)(?=^### |\Z)", (ROOT / "docs" / "trials.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize(("row", "entry"), TRIALS, ids=[row for row, _ in TRIALS])
+def test_the_log_of_trials_tells_measured_figures(row, entry):
+    """Of each row: what it gains after fine-tuning on both data sets, and no difference that was not measured."""
+    other = {row.name: row.against for row in ROWS}.get(row, "split batch")
+    both = [json.loads(path.read_text()) for path in RESULTS.values()]
+    measured = {measure: {difference(results, row, other, measure) for results in both} for measure in MEASURES}
+    told = set(re.findall(r"[+-]\d+\.\d+ \([+-]\S+ to [+-][\d.]+\)", " ".join(entry.split())))
+    assert measured["top-1 (%)"] <= told <= set().union(*measured.values())
 
 
 def test_the_probe_sees_a_leak_and_only_a_leak():
