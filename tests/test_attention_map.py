@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from models_vit import create_encoder
-from util.maps.attention import average_heads, crop_map, patch_weights, relative_entropy
+from util.data.map_geometry import crop_map, patch_weights
+from util.maps.attention import average_heads, relative_entropy
 
 
 @pytest.fixture

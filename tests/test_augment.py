@@ -8,7 +8,7 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
 from util.data.augment import Augment, PolicyAugment, denormalize, mix_batch, normalize
-from util.maps.attention import patch_weights
+from util.data.map_geometry import patch_weights
 from util.phantom import smooth_noise
 from util.system.errors import InputError
 from util.system.seeds import seed_everything
@@ -144,7 +144,7 @@ def test_mixing_moves_the_maps_alike(mixup, cutmix, mode):
     images = grey[:, None].expand(-1, 3, -1, -1).contiguous()
     weights = patch_weights(grey, PATCH)
     mixer = Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=6, mode=mode)
-    mixed, mixed_weights, targets = mix_batch(mixer, images.clone(), weights, torch.arange(6), PATCH)
+    mixed, mixed_weights, targets = mix_batch(mixer, images.clone(), weights, torch.arange(6))
     assert not torch.allclose(mixed, images)
     torch.testing.assert_close(mixed_weights, patch_weights(mixed[:, 0], PATCH), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(targets.sum(1), torch.ones(6))

@@ -43,7 +43,9 @@ def test_ratio_compares_neighbours_in_time():
 def test_the_command_prints_tables_and_writes_all_figures(tmp_path):
     output = tmp_path / "figures.json"
     parts = "flops pretrain finetune inference pipeline epoch"
-    command = f"benchmarks/throughput.py --parts {parts} --model vit_tiny_patch16 --input_size 32 --batch_size 4 --batches 2"
+    command = (
+        f"benchmarks/speed/__main__.py --parts {parts} --model vit_tiny_patch16 --input_size 32 --batch_size 4 --batches 2"
+    )
     options = f"--rounds 2 --shortest 0 --num_workers 1 --device cpu --output {output}"
     result = run_script(f"{command} {options}", tmp_path, PYTHONPATH=str(ROOT))
     content = json.loads(output.read_text())
@@ -66,7 +68,7 @@ def test_pictures_of_the_readme(tmp_path):
     assert texts == [" 12.3", " 5.67"] * 4
     (tmp_path / "figures.json").write_text(json.dumps(content))
     (tmp_path / "eval").mkdir()
-    command = f"benchmarks/figures.py --efficiency {tmp_path / 'figures.json'} --output_dir {tmp_path / 'Fig'}"
+    command = f"benchmarks/pictures.py --efficiency {tmp_path / 'figures.json'} --output_dir {tmp_path / 'Fig'}"
     run_script(command, tmp_path, PYTHONPATH=str(ROOT))
     assert {path.name for path in (tmp_path / "Fig").iterdir()} == {"pipeline.png", "efficiency.png"}
     assert (tmp_path / "Fig" / "pipeline.png").stat().st_size > 50_000

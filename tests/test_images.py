@@ -11,8 +11,9 @@ from PIL import Image
 from stress import READABLE, UNREADABLE
 
 from util.data.augment import Augment
+from util.data.folders import open_folders
 from util.data.images import Images, read_image
-from util.data.loading import open_folders, resize_whole
+from util.data.loading import resize_whole
 from util.system.errors import InputError
 
 
@@ -87,7 +88,7 @@ def test_the_check_costs_once_and_sees_changes(phantoms, tmp_path, monkeypatch):
     data = shutil.copytree(phantoms, tmp_path / "data")
     folder = open_folders(str(data), ("train",))[0]
     read = []
-    monkeypatch.setattr("util.data.loading.loading.images.read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr("util.data.images.read_image", lambda path: read.append(path) or read_image(path))
     Images(folder, "off")
     assert len(read) == 24
     Images(folder, "off")

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+import main_pretrain
 from models_vit import create_encoder
-from util.maps import sources as map_source
+from util.maps import sources
 from util.maps.attention import average_heads
 
 
@@ -51,12 +52,14 @@ def test_consensus():
         expected *= model.attention_maps(images, (block,))[:, 0].double() + 0.001
     expected = expected ** (1 / 12)
     low, high = expected.amin((1, 2), keepdim=True), expected.amax((1, 2), keepdim=True)
-    found = map_source.map_of(model, images, "consensus")
+    found = sources.map_of(sources.View(model, images), "consensus")
     torch.testing.assert_close(found.double(), (expected - low) / (high - low), rtol=1e-4, atol=1e-5)
     maps = torch.full((1, 12, 4, 4), 0.2)
     maps[:, :, 1, 2] = 0.9
     maps[:, 5] = torch.eye(4)
-    assert map_source.consensus(maps).flatten().argmax() == 6
+    view = sources.View(model, images)
+    view.blocks = lambda: maps
+    assert sources.consensus(view).flatten().argmax() == 6
 
 
 @pytest.mark.parametrize("pool", ["token", "avg"])
@@ -79,10 +82,39 @@ def test_relevance(pool):
     assert all(parameter.grad is None for parameter in encoder().parameters())
 
 
-def test_all_maps_are_in_the_order_of_their_names():
+def test_every_source_by_its_name():
     model, images = encoder(), torch.randn(2, 3, 32, 32)
-    maps = dict(zip(map_source.names(12), map_source.all_maps(model, images).unbind(1), strict=True))
+    maps = {name: sources.map_of(sources.View(model, images), name) for name in sources.names(12)}
+    assert list(maps) == [*(f"block{number}" for number in range(1, 12)), "last", "consensus", "relevance"]
     torch.testing.assert_close(maps["last"], model.attention_maps(images)[:, 0])
     torch.testing.assert_close(maps["block3"], model.attention_maps(images, (3,))[:, 0])
-    torch.testing.assert_close(maps["consensus"], map_source.map_of(model, images, "consensus"))
     torch.testing.assert_close(maps["relevance"], model.relevance_map(images))
+    assert torch.equal(sources.map_of(sources.View(model, images), "block12"), maps["last"])
+    assert all(each.shape == (2, 4, 4) and each.min() >= 0 and each.max() <= 1 for each in maps.values())
+
+
+def test_a_view_computes_each_block_once(monkeypatch):
+    model, images = encoder(), torch.randn(2, 3, 32, 32)
+    calls, compute = [], model.attention_maps
+    monkeypatch.setattr(
+        model, "attention_maps", lambda pixels, blocks: calls.append(tuple(blocks)) or compute(pixels, blocks)
+    )
+    view = sources.View(model, images)
+    view.blocks()
+    for name in sources.names(12):
+        sources.map_of(view, name)
+    assert calls == [tuple(range(1, 13))]
+
+
+def test_a_new_source_is_one_function(monkeypatch):
+    """The option, its help and the list of names know it at once."""
+    monkeypatch.setattr(sources, "SOURCES", dict(sources.SOURCES))
+
+    @sources.source("centre", "the middle of the image")
+    def centre(view):
+        return torch.ones(len(view.pixels), 4, 4)
+
+    args = main_pretrain.get_args(["--data_path", "DIR", "--map", "centre"])
+    assert args.map == "centre" and "centre: the middle of the image" in sources.help_text()
+    assert sources.names(2) == ["block1", "last", "consensus", "relevance", "centre"]
+    assert sources.map_of(sources.View(encoder(), torch.zeros(1, 3, 32, 32)), "centre").shape == (1, 4, 4)

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 from conftest import ROOT, TINY_PRETRAIN
 
-from util.system import console as progress
-from util.training.run import Run
+from util.system import console
+from util.training.run import Training
 
 
 def test_bar_on_a_terminal(phantoms, tmp_path):
@@ -38,30 +38,29 @@ def test_bar_on_a_terminal(phantoms, tmp_path):
 
 
 def test_lines_elsewhere(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1)
-    assert list(progress.track(range(3), "reading", scale=10)) == [0, 1, 2]
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1)
+    assert list(console.track(range(3), "reading", scale=10)) == [0, 1, 2]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("reading: 10/30, ") and lines[-1].endswith("0:00:00 left")
 
 
 def test_clock():
-    assert progress.clock(3725.4) == "1:02:05" and progress.clock(59.6) == "0:01:00"
-    assert progress.time_left(10, 4, 16) == "0:00:30" and progress.time_left(10, 0, 16) == "?"
+    assert console.clock(3725.4) == "1:02:05" and console.clock(59.6) == "0:01:00"
+    assert console.time_left(10, 4, 16) == "0:00:30" and console.time_left(10, 0, 16) == "?"
 
 
 def test_time_left_counts_only_what_this_start_trained(capsys, monkeypatch):
     """Resumed in the middle of epoch 2, half an epoch took 60 s when it ends; three of the six are left, 120 s each."""
     monkeypatch.setattr("util.training.run.time.monotonic", lambda: 1060.0)
-    run = SimpleNamespace(
-        args=SimpleNamespace(epochs=6),
-        interrupted={"step": 5},
-        steps_per_epoch=10,
-        first_epoch=2,
-        started=1000.0,
-        saved=1000.0,
-        saving=60.0,
-        log=SimpleNamespace(epoch=lambda *_: None),
-        _keeps=lambda _: False,
+    training = SimpleNamespace(
+        _epochs=6,
+        _first_epoch=2,
+        _first_step=5,
+        _steps_per_epoch=10,
+        _started=1000.0,
+        _log=SimpleNamespace(epoch=lambda *_: None),
+        _saver=SimpleNamespace(save_epoch=lambda *_: None),
+        _make_epoch=lambda number: None,
     )
-    Run.end_epoch(run, 2, {"loss": 1.0})
+    Training.end_epoch(training, SimpleNamespace(number=2), {"loss": 1.0})
     assert capsys.readouterr().out == "epoch 2 of 6: loss 1  (0:06:00 left)\n"

@@ -84,8 +84,8 @@ def run(stage: Stage, pretrainings: Iterable[Stage], cores: int) -> None:
 def begin_from(donor: Stage, stage: Stage) -> None:
     """Let a pre-training go on from where another one was before SAM.
 
-    It ends as its own whole run would, on a CPU to the last bit. There are no maps yet; the checkpoint gets the options of the
-    run that goes on.
+    It ends as its own whole run would, on a CPU to the last bit. There are no maps yet. The checkpoint gets the options of
+    the run that goes on.
     """
     content = checkpoint.load(donor.half).content
     log = (donor.folder / "log.txt").read_text().splitlines(keepends=True)
