@@ -112,7 +112,7 @@ def test_evaluation(finetuned, phantoms, tmp_path):
         figures["map_gain"] == pytest.approx(where["sources"]["last"]["gain"], rel=1e-5)
         and f"{figures['map_gain']:.2f}" in result.stdout
     )
-    assert f"top-1 {100 * figures['top1']:.2f} %" in result.stdout and "relevance" in result.stdout
+    assert f"top-1               {100 * figures['top1']:.2f} % (" in result.stdout and "relevance" in result.stdout
     assert figures["top1"] == pytest.approx(log_of(finetuned)[-1]["val_top1"])
 
 

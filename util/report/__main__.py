@@ -15,6 +15,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
+from util.protocol import describe
 from util.system.errors import InputError, run_script
 
 CITATION = """@article{mao2023msmae,
@@ -173,6 +174,8 @@ def section(folder: Path) -> dict:
         run = json.loads(about.read_text())
         found["command"] = " ".join(run["command"])
         found["settings"] = {**run["options"], **run["environment"]}
+        if protocol := run.get("protocol"):
+            found["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
         found["heading"] = f"{run['phase']}: {folder.name}"
     return {"heading": folder.name, **found}
 
