@@ -128,6 +128,7 @@ class MaskedAutoencoder(VisionTransformer):
 
 
 DECODERS = {  # of small encoders smaller than MAE's, so that the decoder does not outweigh them
+    "vit_micro_patch8": {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 4},
     "vit_tiny_patch16": {"decoder_embed_dim": 192, "decoder_depth": 4, "decoder_num_heads": 6},
     "vit_small_patch16": {"decoder_embed_dim": 256, "decoder_depth": 4, "decoder_num_heads": 8},
 }

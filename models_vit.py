@@ -240,7 +240,8 @@ def recorded(layers: Sequence[Attention]) -> Iterator[None]:
             layer.record, layer.attn = False, None
 
 
-ENCODERS = {
+ENCODERS = {  # micro is for small images and quick studies: what the demo and the tests use
+    "vit_micro_patch8": {"patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
     "vit_tiny_patch16": {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3},
     "vit_small_patch16": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6},
     "vit_base_patch16": {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
