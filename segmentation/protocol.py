@@ -60,7 +60,7 @@ def settle(args: argparse.Namespace, typed: set[str]) -> dict:
             raise InputError(
                 f"{option} {path} is not a checkpoint of this script; to start from an encoder use --checkpoint"
             )
-        refuse_contradictions(args, typed, source)
+        refuse_contradictions(args, typed, source, FIXED if args.evaluate else (*FIXED, "optimizer"))
         known = with_protocol(source.options if args.evaluate else options_to_go_on_with(source))
         protocol = PROTOCOLS[known["protocol"]]
         if args.evaluate:
@@ -93,10 +93,10 @@ def with_protocol(options: dict) -> dict:
     return {**options, **TUNED, "protocol": "tuned", "turn_probability": float(options.get("turns", True))}
 
 
-def refuse_contradictions(args: argparse.Namespace, typed: set[str], source: Checkpoint) -> None:
-    """Raise :class:`InputError` where a typed option would use a trained model in another way than it was trained."""
+def refuse_contradictions(args: argparse.Namespace, typed: set[str], source: Checkpoint, names: tuple[str, ...]) -> None:
+    """Raise :class:`InputError` where a typed option of these names is otherwise than the checkpoint was trained with."""
     known = with_protocol(source.options)
-    for name in FIXED:
+    for name in names:
         if name in typed and getattr(args, name) != known[name]:
             raise InputError(
                 f"{spelled(name, getattr(args, name))} contradicts {source.path}, which was trained with "

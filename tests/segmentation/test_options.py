@@ -200,6 +200,13 @@ def test_a_model_is_never_used_the_other_way(start, option, tmp_path):
         parsed(f"{start} {path} {option}")
 
 
+def test_another_optimiser_cannot_go_on_with_the_state_of_the_first(tmp_path):
+    path = segmenter(tmp_path / "checkpoint-last.pth", parsed(""))
+    with pytest.raises(InputError, match=r"--optimizer SGD contradicts .*with --optimizer Adam; leave the option out"):
+        parsed(f"--resume {path} --optimizer SGD")
+    assert parsed(f"--evaluate {path} --optimizer SGD")["optimizer"] == "SGD"  # nothing is trained there
+
+
 @pytest.mark.parametrize("turns", [True, False])
 def test_older_checkpoints_are_tuned(turns, tmp_path):
     recorded = {name: value for name, value in parsed("--protocol tuned --epochs 9").items() if name not in BEFORE}

@@ -1,4 +1,4 @@
-"""Segmentation as a user runs it; its data, model, losses and metrics against slow or foreign computations."""
+"""Segmentation as a user runs it; its data and metrics against slow or foreign computations."""
 
 import csv
 import json
@@ -13,15 +13,11 @@ from sklearn.metrics import f1_score, jaccard_score, recall_score
 from test_errors import expect_one_line
 from test_scripts import log_of, same_weights
 
-from models_vit import create_encoder
 from segmentation import train
 from segmentation.data import Pairs, RandomQuarterTurns, apply, augmentation
-from segmentation.losses import LOSSES
 from segmentation.metrics import count, metrics_of, summary
 from segmentation.pictures import cases
 from segmentation.protocol import PAPER
-from segmentation.schedules import MultiStep, Plateau
-from segmentation.setr import SETR
 from util.phantom import draw_phantom
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
@@ -195,30 +191,6 @@ def test_metrics_are_those_of_scikit_learn():
     assert results["per_class"]["b"]["per_image"]["iou"] == pytest.approx(values["iou"][:, 1].mean().item())
 
 
-def test_losses_equal_literal_ones():
-    logits, masks = torch.randn(3, 2, 4, 4), (torch.rand(3, 2, 4, 4) < 0.3).float()
-    chance = 1 / (1 + (-logits).exp())
-    entropy = -(masks * chance.log() + (1 - masks) * (1 - chance).log()).mean()
-    dice = 0
-    for image in range(3):
-        overlap = sum((chance[image] * masks[image]).flatten().tolist())
-        dice += (2 * overlap + 1e-5) / (chance[image].sum() + masks[image].sum() + 1e-5) / 3
-    torch.testing.assert_close(LOSSES["BCEDiceLoss"](logits, masks), 0.5 * entropy + 1 - dice)
-    torch.testing.assert_close(LOSSES["BCEWithLogitsLoss"](logits, masks), entropy)
-
-
-@pytest.mark.parametrize(("patch", "size"), [(16, (32, 48)), (8, (32, 32)), (14, (28, 28))])
-def test_shapes_of_the_model(patch, size):
-    encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token")
-    model = SETR(encoder, 3, deep_supervision=True, final_norm=True, align_corners=False).eval()
-    images = torch.randn(2, 3, *size)
-    assert model.taps == [4, 6, 8, 12] and model(images).shape == (4, 2, 3, *size)
-    last = encoder.forward_features(images)[:, 1:].transpose(1, 2).unflatten(2, encoder.grid_size)
-    torch.testing.assert_close(model.features(images)[-1], last)
-    assert len(model.heads[0].layers) == 4 * round(np.log2(patch)) + 1
-    assert len(SETR(encoder, 1, deep_supervision=False, final_norm=True, align_corners=False).heads) == 1
-
-
 def test_images_and_masks_move_together(pairs_folder):
     pairs = Pairs(str(pairs_folder), "train", ".png", ".png")
     image, masks = pairs[3]
@@ -239,20 +211,6 @@ def test_images_and_masks_move_together(pairs_folder):
         moved, moved_masks = apply(augment, (block * 200).to(torch.uint8).expand(3, -1, -1), block)
         assert moved.shape == (3, 48, 64) and moved_masks.shape == (1, 48, 64)
         assert ((moved[0] > 60) == moved_masks[0].bool()).float().mean() > 0.93
-
-
-def test_learning_rates():
-    steps = MultiStep(1.0, (4, 2), 0.1)
-    assert [steps.at(epoch) for epoch in (0, 1.9, 2, 3.5, 4, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    plateau, rates = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2), []
-    for loss in (3, 2, 2, 2, 2, 2, 2, 2):
-        plateau.observe(loss)
-        rates.append(plateau.at(0))
-    assert rates == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
-    other = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2)
-    other.load_state_dict(plateau.state_dict())
-    assert other.state_dict() == plateau.state_dict()
 
 
 def test_best_median_and_worst_cases():
