@@ -13,7 +13,6 @@ from torchvision.transforms import v2
 
 from util.data.images import available_memory, decoded_bytes, default_threads, read_image
 from util.data.loading import SeededDataset
-from util.system import distributed
 from util.system.console import track
 from util.system.errors import InputError
 
@@ -28,10 +27,10 @@ class Files(NamedTuple):
 def mask_folders(root: Path, split: str) -> list[Path]:
     """``root/split/masks/*``, a folder for each class, in the order of their names (numbers by value)."""
     folder = root / split / "masks"
-    found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    if not found:
+    folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    if not folders:
         raise InputError(f"--root {root}: no {split}/masks/0/ in it; masks belong in {folder}/0/, further classes in 1/ ...")
-    return sorted(found, key=lambda path: (int(path.name) if path.name.isdigit() else float("inf"), path.name))
+    return sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else float("inf"), path.name))
 
 
 def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[Files]:
@@ -125,13 +124,6 @@ def open_pairs(
     if num_classes not in (None, len(first)):
         raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
     return opened
-
-
-def check_batch(batch_size: int, accum_iter: int, images: int) -> None:
-    """Raise :class:`InputError` unless the training images make at least one step."""
-    if batch_size * accum_iter * distributed.world_size() > images:
-        each = f" (x --accum_iter {accum_iter} x {distributed.world_size()} processes)"
-        raise InputError(f"--batch_size {batch_size}{each}: more than the {images} training images; lower it")
 
 
 class RandomQuarterTurns(v2.Transform):

@@ -51,7 +51,7 @@ def predict(
     """
     was_training = model.training
     model.eval()
-    found, true, losses = [], [], []
+    predicted, true, losses = [], [], []
     of_this_process = -(-len(pairs) // distributed.world_size())
     batches = prepared(lambda index: apply(transform, *pairs[index]), range(len(pairs)), batch_size)
     for batch in track(batches, "evaluating", total=-(-of_this_process // batch_size), scale=batch_size):
@@ -60,11 +60,11 @@ def predict(
             logits = model(normalize(images.to(precision.device, non_blocking=True)))[-1].float()
         on_device = masks.to(precision.device).float()
         losses += [loss_function(one[None], mask[None]) for one, mask in zip(logits, on_device, strict=True)]
-        found.append((logits.sigmoid() * 255).round().to(torch.uint8).cpu())
+        predicted.append((logits.sigmoid() * 255).round().to(torch.uint8).cpu())
         true.append(masks)
         interruption.stop_if_asked()
     model.train(was_training)
-    gathered = [distributed.gather_rows(torch.cat(part), len(pairs)) for part in (found, true)]
+    gathered = [distributed.gather_rows(torch.cat(part), len(pairs)) for part in (predicted, true)]
     loss = distributed.gather_rows(torch.stack(losses).cpu(), len(pairs)).mean().item()
     return *gathered, loss
 
@@ -73,6 +73,6 @@ def evaluate(
     model: nn.Module, pairs: Pairs, transform: v2.Transform, loss_function: Callable, batch_size: int, precision: Precision
 ) -> tuple[dict, Counts, Tensor, Tensor]:
     """Metrics of :func:`segmentation.metrics.summary` with the ``loss``, the counts, and the masks of :func:`predict`."""
-    found, true, loss = predict(model, pairs, transform, loss_function, batch_size, precision)
-    counts = count(found > 127, true > 0)
-    return {**summary(counts, batch_size, pairs.classes), "loss": loss}, counts, found, true
+    predicted, true, loss = predict(model, pairs, transform, loss_function, batch_size, precision)
+    counts = count(predicted > 127, true > 0)
+    return {**summary(counts, batch_size, pairs.classes), "loss": loss}, counts, predicted, true

@@ -1,4 +1,4 @@
-"""``--evaluate``: figures, a row an image, the masks and a contact sheet of a checkpoint."""
+"""``--evaluate``: metrics, a row an image, the masks and a contact sheet of a checkpoint."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ from torch import nn
 from segmentation import engine, metrics, pictures
 from segmentation.data import open_pairs, resize
 from segmentation.losses import LOSSES
-from segmentation.protocol import default_folder
+from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
+from util import protocol
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
@@ -36,19 +37,21 @@ def evaluate_only(args) -> None:
         align_corners=args.align_corners,
     )
     load(model, source.parameters, args.evaluate)
-    describe(workplace, "eval", plain(args))
+    departing = departures(args)
+    describe(workplace, "eval", plain(args), departing)
+    say(protocol.describe(args.protocol, departing))
     model.to(workplace.device)
     whole = resize(size, args.antialias)
-    results, counts, found, true = engine.evaluate(
+    results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
     results = {"checkpoint": args.evaluate, "protocol": args.protocol, "input": list(size), **results}
     if distributed.is_main():
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
-        iou = pictures.mean_iou(metrics.figures(counts)["iou"])
+        iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
         title = f"{'/'.join(Path(args.evaluate).parts[-2:])}: best, median and worst of {len(iou)} images"
-        pictures.contact_sheet(pairs, found > 127, true > 0, iou, size, title).savefig(folder / "sheet.png")
-        pictures.write_masks(folder / "masks", pairs, found)
+        pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, size, title).savefig(folder / "sheet.png")
+        pictures.write_masks(folder / "masks", pairs, predicted)
     say(metrics.table(results))
     say(f"written: {folder}/metrics.json, predictions.csv, sheet.png, masks/")
     distributed.stop()

@@ -1,4 +1,4 @@
-"""How well masks are found, each figure by a name that says what was averaged over what. Threshold 0.5."""
+"""How well predicted masks agree with true ones; each metric's name says what was averaged over what. Threshold 0.5."""
 
 import csv
 import json
@@ -18,16 +18,17 @@ class Counts(NamedTuple):
     tn: Tensor
 
 
-FIGURES = ("iou", "dice", "sensitivity", "specificity")
+METRICS = ("iou", "dice", "sensitivity", "specificity")
 
 
 def count(predicted: Tensor, masks: Tensor) -> Counts:
     """Count the pixels of each image and class: ``[B, classes, H, W]`` bool to :class:`Counts` of ``[B, classes]``."""
-    found, true = predicted.flatten(2), masks.flatten(2)
-    return Counts(*((a & b).sum(-1) for a, b in ((found, true), (found, ~true), (~found, true), (~found, ~true))))
+    predicted, true = predicted.flatten(2), masks.flatten(2)
+    pairs = (predicted, true), (predicted, ~true), (~predicted, true), (~predicted, ~true)
+    return Counts(*((a & b).sum(-1) for a, b in pairs))
 
 
-def figures(counts: Counts) -> dict[str, Tensor]:
+def metrics_of(counts: Counts) -> dict[str, Tensor]:
     """IoU, Dice (which is F1), sensitivity and specificity, of the counts' shape, float64 in [0, 1].
 
     Where neither truth nor prediction has a pixel, IoU and Dice are 1. Sensitivity without a true pixel, and specificity
@@ -55,7 +56,7 @@ def weighted_mean(values: Tensor, weights: Tensor) -> float:
 
 
 def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
-    """All figures of a set.
+    """All metrics of a set.
 
     Args:
         counts: of each image and class, ``[N, classes]``, in the order of the set.
@@ -69,14 +70,14 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
         averaged over batches by their size, as the paper does; it depends on the batch size. ``per_class`` has the first
         two.
     """
-    per_image = {name: values.nanmean(0) for name, values in figures(counts).items()}
-    whole_set = figures(pooled(counts))
+    per_image = {name: values.nanmean(0) for name, values in metrics_of(counts).items()}
+    whole_set = metrics_of(pooled(counts))
     batches = [
         Counts(*(part.sum().reshape(1) for part in each))
         for each in zip(*(each.split(batch_size) for each in counts), strict=True)
     ]
     sizes = torch.tensor([float(len(part)) for part in counts.tp.split(batch_size)])
-    averaged = {name: weighted_mean(torch.cat([figures(batch)[name] for batch in batches]), sizes) for name in FIGURES}
+    averaged = {name: weighted_mean(torch.cat([metrics_of(batch)[name] for batch in batches]), sizes) for name in METRICS}
     return {
         "images": len(counts.tp),
         "per_image": {name: float(values.nanmean()) for name, values in per_image.items()},
@@ -84,8 +85,8 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
         "batch_averaged": {"batch_size": batch_size, **averaged},
         "per_class": {
             name: {
-                "per_image": {figure: float(values[index]) for figure, values in per_image.items()},
-                "whole_set": {figure: float(values[index]) for figure, values in whole_set.items()},
+                "per_image": {metric: float(values[index]) for metric, values in per_image.items()},
+                "whole_set": {metric: float(values[index]) for metric, values in whole_set.items()},
             }
             for index, name in enumerate(classes)
         },
@@ -95,19 +96,19 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
 def write_results(folder: Path, results: dict, counts: Counts, paths: list[str], classes: list[str]) -> None:
     """Write ``metrics.json`` and ``predictions.csv``, a row an image and class."""
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
-    values = figures(counts)
+    values = metrics_of(counts)
     with open(folder / "predictions.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["file", "class", *FIGURES, "true pixels", "predicted pixels"])
+        table.writerow(["file", "class", *METRICS, "true pixels", "predicted pixels"])
         for row, path in enumerate(paths):
             for column, name in enumerate(classes):
                 tp, fp, fn, _ = (int(each[row, column]) for each in counts)
-                shown = [f"{float(values[figure][row, column]):.6f}" for figure in FIGURES]
+                shown = [f"{float(values[metric][row, column]):.6f}" for metric in METRICS]
                 table.writerow([path, name, *shown, tp + fn, tp + fp])
 
 
 def table(results: dict) -> str:
-    """The figures as lines for a reader."""
+    """The metrics as lines for a reader."""
     batch_size = results["batch_averaged"]["batch_size"]
     rows = {
         f"mean over {results['images']} images": results["per_image"],
@@ -118,6 +119,6 @@ def table(results: dict) -> str:
         rows |= {f"class {name}, mean over images": each["per_image"] for name, each in results["per_class"].items()}
     lines = [f"{'':<36}{'IoU':>9}{'Dice (F1)':>11}{'sensitivity':>13}{'specificity':>13}"]
     for name, row in rows.items():
-        iou, dice, sensitivity, specificity = (100 * row[figure] for figure in FIGURES)
+        iou, dice, sensitivity, specificity = (100 * row[metric] for metric in METRICS)
         lines.append(f"{name:<36}{iou:>7.2f} %{dice:>9.2f} %{sensitivity:>11.2f} %{specificity:>11.2f} %")
     return "\n".join(lines)

@@ -22,15 +22,13 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """
     parser = make_parser()
     args = parser.parse_args(arguments)
-    given = given_by_hand(parser, arguments, args)
+    typed = typed_options(parser, arguments, args)
     if args.evaluate and (args.resume or args.checkpoint):
         raise InputError("--evaluate CHECKPOINT stands for itself; leave --resume and --checkpoint out")
-    if args.resume and args.overwrite:
-        raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    if "encoder_init" in given and (args.checkpoint or args.evaluate):
+    if "encoder_init" in typed and (args.checkpoint or args.evaluate):
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
-    settle(args, given)
-    args.crop_scale = tuple(args.crop_scale)
+    parser.set_defaults(**settle(args, typed))
+    args = parser.parse_args(arguments)
     check(args)
     return args
 
@@ -94,6 +92,7 @@ def add_augmentation_options(parser: options.Parser) -> None:
         "--crop_scale",
         type=options.number(float, 0, 1, open_ends="low"),
         nargs=2,
+        action=Pair,
         metavar=("MIN", "MAX"),
         help="share of the image's area that a random crop takes; 1 1: no crop",
     )
@@ -183,6 +182,13 @@ def milestones(text: str) -> tuple[int, ...]:
     return tuple(options.COUNT(word) for word in text.split(","))
 
 
+class Pair(argparse.Action):
+    """Keeps two values as a tuple."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, tuple(values))
+
+
 class Joined(argparse.Action):
     """Puts the tuples of several words together."""
 
@@ -190,11 +196,11 @@ class Joined(argparse.Action):
         setattr(namespace, self.dest, sum(values, ()))
 
 
-def given_by_hand(parser: argparse.ArgumentParser, arguments: list[str] | None, args: argparse.Namespace) -> set[str]:
+def typed_options(parser: argparse.ArgumentParser, arguments: list[str] | None, args: argparse.Namespace) -> set[str]:
     """The names of the options that the command line gives; ``args`` is what it was parsed to."""
-    absent = object()
-    found = parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(args), absent)))
-    return {name for name, value in vars(found).items() if value is not absent}
+    not_typed = object()
+    values = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(vars(args), not_typed))))
+    return {name for name, value in values.items() if value is not not_typed}
 
 
 def check(args: argparse.Namespace) -> None:
@@ -202,9 +208,6 @@ def check(args: argparse.Namespace) -> None:
     for name in ("input_w", "input_h"):
         if getattr(args, name) % args.patch_size:
             raise InputError(f"--{name} {getattr(args, name)} is not a multiple of the patch size {args.patch_size}")
-    if args.crop_scale[0] > args.crop_scale[1]:
-        raise InputError(f"--crop_scale {args.crop_scale[0]:g} {args.crop_scale[1]:g}: the smaller share comes first")
     if args.nesterov and not args.momentum:
         raise InputError("--nesterov needs --momentum above 0")
-    if args.start_epoch is not None and args.start_epoch >= args.epochs:
-        raise InputError(f"--start_epoch {args.start_epoch} must be below --epochs {args.epochs}")
+    options.check_training(args)

@@ -1,4 +1,4 @@
-"""What the model finds, as pictures: a contact sheet from the best to the worst case, and the masks themselves."""
+"""What the model predicts, as pictures: a contact sheet from the best to the worst case, and the masks themselves."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from segmentation.data import Pairs, apply, resize
 
-FOUND, MISSED, INVENTED = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)  # told apart by colour-blind readers
+# Colours that colour-blind readers tell apart
+TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)
 
 
 def cases(iou: Tensor, each: int = 3) -> list[int]:
@@ -22,20 +23,25 @@ def cases(iou: Tensor, each: int = 3) -> list[int]:
     return order[:each] + order[middle : middle + each] + order[-each:]
 
 
-def overlay(image: Tensor, found: Tensor, true: Tensor) -> Tensor:
-    """An image ``[H, W, 3]`` in [0, 1] with found, missed and invented pixels tinted."""
+def overlay(image: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    """An image ``[H, W, 3]`` in [0, 1] with true positive, false negative and false positive pixels tinted."""
     picture = image.clone()
-    for part, colour in ((found & true, FOUND), (true & ~found, MISSED), (found & ~true, INVENTED)):
+    parts = (
+        (predicted & true, TRUE_POSITIVE),
+        (true & ~predicted, FALSE_NEGATIVE),
+        (predicted & ~true, FALSE_POSITIVE),
+    )
+    for part, colour in parts:
         picture[part] = 0.5 * picture[part] + 0.5 * picture.new_tensor(colour)
     return picture
 
 
-def contact_sheet(pairs: Pairs, found: Tensor, true: Tensor, iou: Tensor, size: tuple[int, int], title: str) -> Figure:
+def contact_sheet(pairs: Pairs, predicted: Tensor, true: Tensor, iou: Tensor, size: tuple[int, int], title: str) -> Figure:
     """Image, truth, prediction and overlay of the cases of :func:`cases`, best first; of several classes, the largest union.
 
     Args:
         pairs: of the set.
-        found, true: ``[N, classes, h, w]`` bool.
+        predicted, true: ``[N, classes, h, w]`` bool.
         iou: ``[N]``, of each image.
         size: h and w.
         title: of the sheet.
@@ -48,7 +54,7 @@ def contact_sheet(pairs: Pairs, found: Tensor, true: Tensor, iou: Tensor, size: 
         axis.set_title(name, fontsize=9)
     for row, index in zip(axes, chosen, strict=True):
         image = apply(resize(size), *pairs[index])[0].permute(1, 2, 0) / 255
-        union, drawn = true[index].any(0), found[index].any(0)
+        union, drawn = true[index].any(0), predicted[index].any(0)
         for axis, picture in zip(row, (image, union, drawn, overlay(image, drawn, union)), strict=True):
             axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
@@ -56,22 +62,22 @@ def contact_sheet(pairs: Pairs, found: Tensor, true: Tensor, iou: Tensor, size: 
         row[0].set_ylabel(f"IoU {100 * iou[index]:.1f} %", fontsize=8)
         row[0].set_xlabel(Path(pairs.paths[index]).stem, fontsize=6)
     legend = [Patch(facecolor=colour, label=name) for colour, name in
-              ((FOUND, "found"), (MISSED, "missed"), (INVENTED, "not in the truth"))]  # fmt: skip
+              ((TRUE_POSITIVE, "found"), (FALSE_NEGATIVE, "missed"), (FALSE_POSITIVE, "not in the truth"))]  # fmt: skip
     figure.legend(handles=legend, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
-def write_masks(folder: Path, pairs: Pairs, found: Tensor) -> None:
+def write_masks(folder: Path, pairs: Pairs, predicted: Tensor) -> None:
     """Write every predicted mask as ``folder/CLASS/NAME.png``, 0 or 255, as large as its image.
 
     Args:
         folder: made where it is missing.
         pairs: of the set.
-        found: ``[N, classes, h, w]`` uint8, probabilities in 1/255.
+        predicted: ``[N, classes, h, w]`` uint8, probabilities in 1/255.
     """
     for column, name in enumerate(pairs.classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for path, masks in zip(pairs.paths, found, strict=True):
+        for path, masks in zip(pairs.paths, predicted, strict=True):
             with Image.open(path) as image:
                 size = image.size
             mask = Image.fromarray(masks[column].numpy()).resize(size, Image.Resampling.BILINEAR)

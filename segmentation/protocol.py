@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
+from util.protocol import spelled
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
@@ -26,16 +27,20 @@ TUNED = {
     **{"final_norm": True, "align_corners": False, "encoder_init": "xavier"},
     **{"turn_probability": 1.0, "antialias": True, "schedule_step": "iteration", "best_by": "image_iou"},
 }
-PROTOCOLS = {name: {**ENCODER, **TRAINING, **own} for name, own in (("paper", PAPER), ("tuned", TUNED))}
-# A checkpoint's own; no option changes them afterwards.
+PROTOCOLS = {"paper": {**ENCODER, **TRAINING, **PAPER}, "tuned": {**ENCODER, **TRAINING, **TUNED}}
+# What a trained model depends on: its checkpoint decides, and no option changes it afterwards.
 FIXED = ("protocol", *ENCODER, "deep_supervision", "final_norm", "align_corners", "antialias")
 
 
-def settle(args: argparse.Namespace, given: set[str]) -> None:
-    """Put in place what the command line leaves open.
+def settle(args: argparse.Namespace, typed: set[str]) -> dict:
+    """The values of the options that the command line leaves open.
 
     A run to resume goes on with all its options, and a run to evaluate keeps those of its protocol. An encoder's checkpoint
     settles model, patch size and input size. The protocol settles the rest.
+
+    Args:
+        args: the command line as it was parsed.
+        typed: names of the options that it gives.
 
     Raises:
         InputError: when an option contradicts the checkpoint.
@@ -47,26 +52,33 @@ def settle(args: argparse.Namespace, given: set[str]) -> None:
         option, path = "--resume", newest(Path(args.output_dir or default_folder(args.dataset, args.name)))
     elif args.resume:
         option, path = "--resume", args.resume
-    own = checkpoint.load(path, weights=False) if path else None
-    if own and own.phase != "segmentation":
-        raise InputError(f"{option} {path} is not a checkpoint of this script; to start from an encoder use --checkpoint")
-    if own:
-        known = recorded(own)
-        contradicted = next((name for name in FIXED if name in given and getattr(args, name) != known[name]), None)
-        if contradicted:
-            by_hand, there = spelled(contradicted, getattr(args, contradicted)), spelled(contradicted, known[contradicted])
-            raise InputError(f"{by_hand} contradicts {path}, which was trained with {there}; leave the option out")
-        protocol = PROTOCOLS[known["protocol"]]
-        taken = protocol if args.evaluate else options_to_go_on_with(own)
-        found = {"protocol": known["protocol"], **protocol, **{name: known[name] for name in taken if name in known}}
+    if not path:
+        settled = begin(args, typed)
     else:
-        args.protocol = args.protocol or "paper"
-        model = {"model": args.model or ENCODER["model"]}
-        model["patch_size"] = ENCODERS[model["model"]]["patch_size"]
-        found = {**PROTOCOLS[args.protocol], **model, **(encoder_of(args, given) if args.checkpoint else {})}
-    for name, value in found.items():
-        if name in vars(args) and name not in given:
-            setattr(args, name, tuple(value) if isinstance(value, list) else value)
+        source = checkpoint.load(path, weights=False)
+        if source.phase != "segmentation":
+            raise InputError(
+                f"{option} {path} is not a checkpoint of this script; to start from an encoder use --checkpoint"
+            )
+        refuse_contradictions(args, typed, source, FIXED if args.evaluate else (*FIXED, "optimizer"))
+        known = with_protocol(source.options if args.evaluate else options_to_go_on_with(source))
+        protocol = PROTOCOLS[known["protocol"]]
+        if args.evaluate:
+            known = {name: value for name, value in known.items() if name in protocol or name == "protocol"}
+        settled = {**protocol, **known}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settled.items() if name in vars(args)
+    }
+
+
+def begin(args: argparse.Namespace, typed: set[str]) -> dict:
+    """The options of a run that starts from an encoder, or from random weights."""
+    protocol = args.protocol or "paper"
+    model = args.model or ENCODER["model"]
+    encoder = {"model": model, "patch_size": ENCODERS[model]["patch_size"]}
+    if args.checkpoint:
+        encoder |= encoder_of(args, typed)
+    return {"protocol": protocol, **PROTOCOLS[protocol], **encoder}
 
 
 def default_folder(dataset: str, name: str) -> Path:
@@ -74,33 +86,35 @@ def default_folder(dataset: str, name: str) -> Path:
     return Path("output_dir") / f"{dataset}-{name}"
 
 
-def recorded(source: Checkpoint) -> dict:
+def with_protocol(options: dict) -> dict:
     """The options of a segmentation checkpoint; those that know no protocol followed what is now ``tuned``."""
-    known = source.options
-    if "protocol" in known:
-        return known
-    return {**known, **TUNED, "protocol": "tuned", "turn_probability": float(known.get("turns", True))}
+    if "protocol" in options:
+        return options
+    return {**options, **TUNED, "protocol": "tuned", "turn_probability": float(options.get("turns", True))}
 
 
-def encoder_of(args: argparse.Namespace, given: set[str]) -> dict:
+def refuse_contradictions(args: argparse.Namespace, typed: set[str], source: Checkpoint, names: tuple[str, ...]) -> None:
+    """Raise :class:`InputError` where a typed option of these names is otherwise than the checkpoint was trained with."""
+    known = with_protocol(source.options)
+    for name in names:
+        if name in typed and getattr(args, name) != known[name]:
+            raise InputError(
+                f"{spelled(name, getattr(args, name))} contradicts {source.path}, which was trained with "
+                f"{spelled(name, known[name])}; leave the option out"
+            )
+
+
+def encoder_of(args: argparse.Namespace, typed: set[str]) -> dict:
     """What ``--checkpoint`` settles; raise :class:`InputError` where options contradict its weights."""
     source = checkpoint.load(args.checkpoint, weights=False)
-    found = encoder_options(source)
+    options = encoder_options(source)
     for name in ("model", "patch_size"):
-        if name in given and getattr(args, name) != found[name]:
+        if name in typed and getattr(args, name) != options[name]:
             raise InputError(
-                f"{spelled(name, getattr(args, name))} contradicts {args.checkpoint}, which holds {found['model']} "
+                f"{spelled(name, getattr(args, name))} contradicts {args.checkpoint}, which holds {options['model']} "
                 f"({source.shape}); leave the option out"
             )
-    return found
-
-
-def spelled(name: str, value) -> str:
-    """An option as it is typed."""
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    words = value if isinstance(value, tuple | list) else [value]
-    return " ".join([f"--{name}", *(f"{word:g}" if isinstance(word, float) else str(word) for word in words)])
+    return options
 
 
 def departures(args: argparse.Namespace) -> dict[str, tuple]:

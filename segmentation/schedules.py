@@ -1,4 +1,4 @@
-"""The optimiser, and learning rates beside the cosine of ``util.optimisation``: ``at(epoch)`` gives the rate."""
+"""The optimiser, and learning rates beside the cosine of ``util.training.optimisation``: ``at(epoch)`` gives the rate."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ class Plateau:
         return {"plateau": {name: state[name] for name in ("best", "num_bad_epochs", "last_epoch")}}
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there."""
-        self._rule.load_state_dict({**self._rule.state_dict(), **(content["plateau"] or {})})
+        """Take from a checkpoint what :meth:`state_dict` put there; a run under another schedule left nothing."""
+        self._rule.load_state_dict({**self._rule.state_dict(), **(content.get("plateau") or {})})
 
 
 def make_optimizer(

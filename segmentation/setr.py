@@ -71,14 +71,14 @@ class SETR(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Patch features ``[B, width, gh, gw]`` after the blocks in ``taps``, counted from 1."""
-        encoder, found = self.encoder, []
+        encoder, features = self.encoder, []
         tokens = encoder.embed(images)
         for number, block in enumerate(encoder.blocks, start=1):
             tokens = block(tokens)
             if number in self.taps:
                 patches = encoder.norm(tokens)[:, encoder.num_prefix_tokens :]
-                found.append(patches.transpose(1, 2).unflatten(2, encoder.grid_size))
-        return found
+                features.append(patches.transpose(1, 2).unflatten(2, encoder.grid_size))
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to every head's logits, ``[heads, B, classes, H, W]``; the last head's are the result."""

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from this folder as from any other
 
 from segmentation import engine
-from segmentation.data import TrainingPairs, augmentation, check_batch, open_pairs, resize
+from segmentation.data import TrainingPairs, augmentation, open_pairs, resize
 from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
 from segmentation.options import get_args
@@ -36,7 +36,7 @@ def main() -> None:
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
     val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
-    check_batch(args.batch_size, args.accum_iter, len(train_pairs))
+    options.check_batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
@@ -105,6 +105,8 @@ def main() -> None:
     )
 
     loss_function, score = LOSSES[args.loss], BEST_BY[args.best_by]
+    if score not in training.best:
+        training.best = {}  # an earlier start may have chosen by the other score
     with training.saving_when_stopped():
         for epoch in training.epochs():
             values = engine.train_one_epoch(training.model, epoch, loss_function)

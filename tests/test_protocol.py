@@ -11,6 +11,7 @@ from conftest import ROOT, content_of
 import main_finetune
 import main_pretrain
 import models_vit
+from util import protocol
 from util.system.errors import InputError
 from util.training import checkpoint
 
@@ -81,6 +82,22 @@ def test_the_papers_command_lines_mask_every_image_by_the_last_blocks_map(call, 
 def test_tuned_differs_where_it_says_so_and_nowhere_else(script, tuned):
     paper, ours = (vars(script.get_args([*DATA, *options])) for options in ([], ["--protocol", "tuned"]))
     assert {name: ours[name] for name in paper if paper[name] != ours[name]} == {"protocol": "tuned", **tuned}
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--crop_scale 0.2 1 --clip_grad 1", "paper, except --clip_grad 1 (paper: none)"),
+        ("--norm_pix_loss --lr 0.0001", "paper, except --norm_pix_loss (paper: off), --lr 0.0001 (paper: none)"),
+        ("--protocol tuned --crop_scale 0.5 1", "tuned, except --crop_scale 0.5 1 (tuned: 0.2 1)"),
+        ("--protocol tuned --map_temperature 1 --no_pin_mem", "tuned, except --map_temperature 1 (tuned: 0.4)"),
+    ],
+)
+def test_departures_read_as_one_types_them(options, line):
+    """What equals the protocol's value is no departure, typed or not."""
+    args = main_pretrain.get_args([*DATA, *options.split()])
+    departures = protocol.departures(args, main_pretrain.protocol_of(args))
+    assert protocol.describe(args.protocol, departures) == f"protocol: {line}"
 
 
 @pytest.mark.parametrize("options", ["--protocol tuned --map block3", "--map block3 --protocol=tuned"])

@@ -3,6 +3,7 @@
 import argparse
 
 from util.retired import add_retired_options
+from util.training.resuming import plain
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
@@ -48,19 +49,33 @@ def _protocol(text: str) -> str:
 
 def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[str, tuple]:
     """The options of the method that depart from their protocol: by name, what they are and what the protocol says."""
+    defaults = plain(protocol)  # lists and tuples alike
     return {
-        name: (value, getattr(protocol, name))
-        for name, value in vars(args).items()
-        if name not in NOT_OF_THE_METHOD and value != getattr(protocol, name)
+        name: (value, defaults[name])
+        for name, value in plain(args).items()
+        if name not in NOT_OF_THE_METHOD and value != defaults[name]
     }
 
 
 def describe(name: str, departures: dict[str, tuple]) -> str:
     """A line that says which protocol a run follows, and where it departs from it."""
-    listed = [f"--{option} {spelled(value)} ({name}: {spelled(own)})" for option, (value, own) in departures.items()]
+    listed = [f"{spelled(option, value)} ({name}: {in_words(default)})" for option, (value, default) in departures.items()]
     return f"protocol: {name}, except {', '.join(listed)}" if listed else f"protocol: {name}"
 
 
-def spelled(value) -> str:
-    """An option's value as one would type it."""
-    return " ".join(f"{part:g}" for part in value) if isinstance(value, tuple | list) else f"{value}"
+def spelled(option: str, value) -> str:
+    """An option with its value as one would type it: ``--epochs 3``, ``--flips``, ``--no-flips``."""
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {in_words(value)}"
+
+
+def in_words(value) -> str:
+    """An option's value for a reader: several words for a list, "on" or "off" for a flag, "none" where there is no value."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return " ".join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

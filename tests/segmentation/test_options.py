@@ -12,6 +12,7 @@ from models_vit import create_encoder
 from segmentation import train
 from segmentation.options import get_args
 from segmentation.protocol import PROTOCOLS, departures
+from util.protocol import describe
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
 from util.training import checkpoint
@@ -68,7 +69,7 @@ def segmenter(path, options: dict):
 def test_protocols(option, expected):
     args = parsed(option)
     assert {name: args[name] for name in COMMON | expected} == COMMON | expected
-    assert departures(argparse.Namespace(**args), PROTOCOLS[expected["protocol"]]) == []
+    assert departures(argparse.Namespace(**args)) == {}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,8 @@ def test_protocols(option, expected):
 def test_one_option_by_hand_is_the_one_departure(option, name, value):
     args = get_args(["--root", "DIR", *option.split()])
     assert vars(args) == vars(get_args(["--root", "DIR"])) | {name: value}
-    assert departures(args, PROTOCOLS["paper"]) == [option]
+    assert departures(args) == {name: (value, PROTOCOLS["paper"][name])}
+    assert describe("paper", departures(args)).startswith(f"protocol: paper, except {option} (paper: ")
 
 
 @pytest.mark.parametrize(
@@ -114,8 +116,9 @@ def test_command_lines_of_the_authors_and_older_ones(option, expected):
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        *[(f"{name} x", [name, "did nothing", "leave it out"]) for name in ("--input_channels", "--cfg")],
-        ("--resplit", ["--resplit", "leave it out"]),
+        ("--input_channels x", ["--input_channels", "read as RGB", "leave it out"]),
+        ("--cfg x", ["--cfg", "did nothing", "command line"]),
+        ("--resplit", ["--resplit", "did nothing", "leave it out"]),
         ("--batch_size_up 256", ["--batch_size_up", "--batch_size"]),
         *[(f"{name} 0", [name, "torchrun"]) for name in ("--world_size", "--dist_url", "--local_rank")],
         ("--local-rank=1", ["--local-rank", "torchrun"]),
@@ -136,7 +139,7 @@ def test_what_is_refused(option, words, capsys, monkeypatch):
 def test_the_authors_setr_is_refused_by_name(option, place, tmp_path, capsys, monkeypatch):
     parameters = {"VIT.pos_embed": torch.zeros(1, 5, 8), "Head.Head11.cls_seg.weight": torch.zeros(1, 8, 3, 3)}
     torch.save({place: parameters} if place else parameters, tmp_path / "setr.pth")
-    words = [f"{option} {tmp_path / 'setr.pth'}", "VIT.*, Head.*", "scaled twice", "red and blue swapped", "qkv bias"]
+    words = [f"{tmp_path / 'setr.pth'} is a SETR", "VIT.*, Head.*", "scaled twice", "red and blue swapped", "qkv bias"]
     expect_one_line(call(f"{option} {tmp_path / 'setr.pth'}", capsys, monkeypatch), words)
 
 
@@ -168,7 +171,7 @@ def test_what_contradicts_an_encoder(option, words, encoder, capsys, monkeypatch
 def test_an_encoder_of_no_known_model(tmp_path):
     model = create_encoder("vit_tiny_patch16", 8, img_size=16, num_classes=0, depth=3)
     torch.save({"model": model.state_dict()}, tmp_path / "own.pth")
-    with pytest.raises(InputError, match="no --model has: width 192, 3 blocks"):
+    with pytest.raises(InputError, match=r"own\.pth holds no encoder that is known here \(width 192, 3 blocks"):
         parsed(f"--checkpoint {tmp_path / 'own.pth'}")
 
 
@@ -195,6 +198,13 @@ def test_a_model_is_never_used_the_other_way(start, option, tmp_path):
     path = segmenter(tmp_path / "checkpoint-last.pth", parsed(""))
     with pytest.raises(InputError, match=f"{option} contradicts .*leave the option out"):
         parsed(f"{start} {path} {option}")
+
+
+def test_another_optimiser_cannot_go_on_with_the_state_of_the_first(tmp_path):
+    path = segmenter(tmp_path / "checkpoint-last.pth", parsed(""))
+    with pytest.raises(InputError, match=r"--optimizer SGD contradicts .*with --optimizer Adam; leave the option out"):
+        parsed(f"--resume {path} --optimizer SGD")
+    assert parsed(f"--evaluate {path} --optimizer SGD")["optimizer"] == "SGD"  # nothing is trained there
 
 
 @pytest.mark.parametrize("turns", [True, False])

@@ -1,4 +1,4 @@
-"""Segmentation as a user runs it; its data, model, losses and figures against slow or foreign computations."""
+"""Segmentation as a user runs it; its data and metrics against slow or foreign computations."""
 
 import csv
 import json
@@ -13,15 +13,11 @@ from sklearn.metrics import f1_score, jaccard_score, recall_score
 from test_errors import expect_one_line
 from test_scripts import log_of, same_weights
 
-from models_vit import create_encoder
 from segmentation import train
 from segmentation.data import Pairs, RandomQuarterTurns, apply, augmentation
-from segmentation.losses import LOSSES
-from segmentation.metrics import count, figures, summary
+from segmentation.metrics import count, metrics_of, summary
 from segmentation.pictures import cases
 from segmentation.protocol import PAPER
-from segmentation.schedules import MultiStep, Plateau
-from segmentation.setr import SETR
 from util.phantom import draw_phantom
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
@@ -52,7 +48,11 @@ def trained(pairs_folder, pretrained, tmp_path_factory):
     start = f"--checkpoint {pretrained / 'checkpoint-last.pth'} --deep_supervision --num_workers 0 --save_every 1"
     result = run_script(f"{TINY} --epochs 3 --lr 1e-3 {start} --root {pairs_folder}", folder)
     assert "148 tensors loaded" in result.stdout and "newly initialised: none" in result.stdout
-    assert "protocol: paper, except for --model vit_tiny_patch16 --patch_size 8" in result.stdout
+    assert (
+        "protocol: paper, except --model vit_tiny_patch16 (paper: vit_base_patch16), --patch_size 8 (paper: 16), --input_w "
+        "32 (paper: 224), --input_h 32 (paper: 224), --epochs 3 (paper: 200), --batch_size 4 (paper: 8), --lr 0.001 (paper: "
+        "0.0001), --deep_supervision (paper: off)\n"
+    ) in result.stdout
     return folder / "output_dir" / "busi-setr"
 
 
@@ -85,17 +85,22 @@ def test_training(trained):
     lines = log_of(trained)
     assert [line["epoch"] for line in lines] == [0, 1, 2] and lines[2]["loss"] < lines[0]["loss"]
     assert all(0 <= line[f"val_{name}"] <= 1 for line in lines for name in ("iou", "dice", "iou_whole_set"))
-    assert json.loads((trained / "run.json").read_text())["options"]["protocol"] == "paper"
+    run = json.loads((trained / "run.json").read_text())
+    assert run["options"]["protocol"] == run["protocol"]["name"] == "paper" and run["options"]["lr"] == 1e-3
+    names = ("model", "patch_size", "input_w", "input_h", "epochs", "batch_size", "lr", "deep_supervision")
+    assert tuple(run["protocol"]["departures"]) == names
+    assert run["protocol"]["departures"]["epochs"] == [3, 200]
+    assert run["protocol"]["departures"]["deep_supervision"] == [True, False]
     last = content_of(trained / "checkpoint-last.pth")
     assert last["classes"] == ["0", "1"] and not any("encoder.norm." in name for name in last["model"])
     assert last["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-5 + 99e-5 * 0.25)  # the third epoch's, all along
 
 
 def test_the_best_epoch(trained, tuned):
-    for folder, figure in ((trained, "val_iou_batches"), (tuned, "val_iou")):
+    for folder, score in ((trained, "val_iou_batches"), (tuned, "val_iou")):
         best = content_of(folder / "checkpoint-best.pth")
-        values = [line[figure] for line in log_of(folder)]
-        assert best["best"] == {"epoch": best["epoch"], figure: max(values)} and values[best["epoch"]] == max(values)
+        values = [line[score] for line in log_of(folder)]
+        assert best["best"] == {"epoch": best["epoch"], score: max(values)} and values[best["epoch"]] == max(values)
 
 
 def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
@@ -110,12 +115,14 @@ def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
 
 
 def test_evaluation(trained, pairs_folder, tmp_path):
-    """Figures against scikit-learn's on the masks that were written; no option but the checkpoint is needed."""
+    """A row for each image and class, its mean, masks and a sheet; no option but the checkpoint is needed."""
     result = run_script(
         f"segmentation/train.py --evaluate {trained / 'checkpoint-last.pth'} --root {pairs_folder}", tmp_path
     )
     folder = tmp_path / "output_dir" / "busi-setr-eval"
     results = json.loads((folder / "metrics.json").read_text())
+    run = json.loads((folder / "run.json").read_text())
+    assert run["protocol"] == json.loads((trained / "run.json").read_text())["protocol"]
     with open(folder / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12 and results["images"] == 6 and results["input"] == [32, 32]
@@ -133,7 +140,7 @@ def test_evaluation(trained, pairs_folder, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["paper", "tuned"])
-def test_evaluation_gives_the_figures_of_the_last_epoch(
+def test_evaluation_gives_the_metrics_of_the_last_epoch(
     protocol, trained, tuned, pairs_folder, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -141,7 +148,7 @@ def test_evaluation_gives_the_figures_of_the_last_epoch(
     content, last = content_of(folder / "checkpoint-last.pth"), log_of(folder)[-1]
     args = {"own": content["args"]}
     args["older"] = {name: value for name, value in args["own"].items() if name not in {*PAPER, "protocol"}}
-    for name in ("align_corners", "antialias"):  # what the figures must depend on
+    for name in ("align_corners", "antialias"):  # what the metrics must depend on
         args[name] = args["own"] | {name: not args["own"][name]}
     for name, options in args.items():
         checkpoint.save(tmp_path / f"{name}.pth", **{**content, "args": options})
@@ -154,20 +161,20 @@ def test_evaluation_gives_the_figures_of_the_last_epoch(
             continue
         assert status == 0 and f"protocol: {protocol}" in out, err
         results = json.loads((tmp_path / name / "metrics.json").read_text())
-        found = results["per_image"]["iou"], results["batch_averaged"]["iou"], results["loss"]
+        measured = results["per_image"]["iou"], results["batch_averaged"]["iou"], results["loss"]
         expected = last["val_iou"], last["val_iou_batches"], last["val_loss"]
-        assert (found == pytest.approx(expected, abs=1e-6)) == (name in ("own", "older")), name
+        assert (measured == pytest.approx(expected, abs=1e-6)) == (name in ("own", "older")), name
 
 
-def test_figures_are_those_of_scikit_learn():
+def test_metrics_are_those_of_scikit_learn():
     generator = torch.Generator().manual_seed(0)
-    found, true = (torch.rand(5, 2, 8, 8, generator=generator) < share for share in (0.4, 0.3))
-    true[1, 0], found[1, 0], true[2, 1] = False, False, False
-    counts = count(found, true)
-    values = figures(counts)
+    predicted, true = (torch.rand(5, 2, 8, 8, generator=generator) < share for share in (0.4, 0.3))
+    true[1, 0], predicted[1, 0], true[2, 1] = False, False, False
+    counts = count(predicted, true)
+    values = metrics_of(counts)
     for image in range(5):
         for kind in range(2):
-            a, b = true[image, kind].flatten(), found[image, kind].flatten()
+            a, b = true[image, kind].flatten(), predicted[image, kind].flatten()
             empty = 1.0 if not (a | b).any() else 0.0
             assert values["iou"][image, kind].item() == pytest.approx(jaccard_score(a, b, zero_division=empty))
             assert values["dice"][image, kind].item() == pytest.approx(f1_score(a, b, zero_division=empty))
@@ -177,35 +184,11 @@ def test_figures_are_those_of_scikit_learn():
                 assert values["sensitivity"][image, kind].isnan()
             assert values["specificity"][image, kind].item() == pytest.approx(recall_score(~a, ~b))
     results = summary(counts, 2, ["a", "b"])
-    whole = [jaccard_score(true[:, kind].flatten(), found[:, kind].flatten()) for kind in range(2)]
+    whole = [jaccard_score(true[:, kind].flatten(), predicted[:, kind].flatten()) for kind in range(2)]
     assert results["whole_set"]["iou"] == pytest.approx(np.mean(whole))
-    batches = [f1_score(true[part].flatten(), found[part].flatten()) for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
+    batches = [f1_score(true[part].flatten(), predicted[part].flatten()) for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
     assert results["batch_averaged"]["dice"] == pytest.approx(np.average(batches, weights=(2, 2, 1)))
     assert results["per_class"]["b"]["per_image"]["iou"] == pytest.approx(values["iou"][:, 1].mean().item())
-
-
-def test_losses_equal_literal_ones():
-    logits, masks = torch.randn(3, 2, 4, 4), (torch.rand(3, 2, 4, 4) < 0.3).float()
-    chance = 1 / (1 + (-logits).exp())
-    entropy = -(masks * chance.log() + (1 - masks) * (1 - chance).log()).mean()
-    dice = 0
-    for image in range(3):
-        overlap = sum((chance[image] * masks[image]).flatten().tolist())
-        dice += (2 * overlap + 1e-5) / (chance[image].sum() + masks[image].sum() + 1e-5) / 3
-    torch.testing.assert_close(LOSSES["BCEDiceLoss"](logits, masks), 0.5 * entropy + 1 - dice)
-    torch.testing.assert_close(LOSSES["BCEWithLogitsLoss"](logits, masks), entropy)
-
-
-@pytest.mark.parametrize(("patch", "size"), [(16, (32, 48)), (8, (32, 32)), (14, (28, 28))])
-def test_shapes_of_the_model(patch, size):
-    encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token")
-    model = SETR(encoder, 3, deep_supervision=True, final_norm=True, align_corners=False).eval()
-    images = torch.randn(2, 3, *size)
-    assert model.taps == [4, 6, 8, 12] and model(images).shape == (4, 2, 3, *size)
-    last = encoder.forward_features(images)[:, 1:].transpose(1, 2).unflatten(2, encoder.grid_size)
-    torch.testing.assert_close(model.features(images)[-1], last)
-    assert len(model.heads[0].layers) == 4 * round(np.log2(patch)) + 1
-    assert len(SETR(encoder, 1, deep_supervision=False, final_norm=True, align_corners=False).heads) == 1
 
 
 def test_images_and_masks_move_together(pairs_folder):
@@ -228,20 +211,6 @@ def test_images_and_masks_move_together(pairs_folder):
         moved, moved_masks = apply(augment, (block * 200).to(torch.uint8).expand(3, -1, -1), block)
         assert moved.shape == (3, 48, 64) and moved_masks.shape == (1, 48, 64)
         assert ((moved[0] > 60) == moved_masks[0].bool()).float().mean() > 0.93
-
-
-def test_learning_rates():
-    steps = MultiStep(1.0, (4, 2), 0.1)
-    assert [steps.at(epoch) for epoch in (0, 1.9, 2, 3.5, 4, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    plateau, rates = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2), []
-    for loss in (3, 2, 2, 2, 2, 2, 2, 2):
-        plateau.observe(loss)
-        rates.append(plateau.at(0))
-    assert rates == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
-    other = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2)
-    other.load_state_dict(plateau.state_dict())
-    assert other.state_dict() == plateau.state_dict()
 
 
 def test_best_median_and_worst_cases():
@@ -268,16 +237,34 @@ def test_options(options, pairs_folder, tmp_path, capsys, monkeypatch):
     content, lines = content_of(folder / "checkpoint-last.pth"), log_of(folder)
     rate = content["optimizer"]["param_groups"][0]["lr"]
     if "tuned" in options:
-        assert " --no-final_norm --turn_probability 0.3 --schedule_step epoch --best_by batch_iou\n" in out
+        departing = (
+            "--no-final_norm (tuned: on), --turn_probability 0.3 (tuned: 1), --schedule_step epoch (tuned: iteration)"
+        )
+        assert f", {departing}, --best_by batch_iou (tuned: image_iou)\n" in out
         assert "val_iou_batches" in content["best"] and not any("encoder.norm." in name for name in content["model"])
         assert rate == pytest.approx(1e-5 + 9e-5 * 0.25)
     if "multistep" in options:
         assert rate == pytest.approx(5e-5) and content["optimizer"]["param_groups"][0]["nesterov"]
     if "early_stopping" in options:  # with a rate of 0 nothing but the normalisation's statistics moves
         assert ("early stopping" in out) == (len(lines) < 3)
-    assert (content["plateau"] is not None) == ("plateau" in options)
-    start = f"{command} --resume auto --epochs 4"
-    assert call(start, capsys, monkeypatch)[0] == 0
+    assert ("plateau" in content) == ("plateau" in options)
+    status, _, err = call(f"{command} --resume auto --epochs 4", capsys, monkeypatch)
+    assert status == 0, err
+
+
+def test_going_on_with_another_schedule_and_another_choice_of_the_best(tuned, pairs_folder, tmp_path, capsys, monkeypatch):
+    """The checkpoint holds neither the schedule's memory nor that score; the run starts them anew and says what changed."""
+    folder = shutil.copytree(tuned, tmp_path / "run")
+    command = f"segmentation/train.py --root {pairs_folder} --output_dir {folder} --resume auto --epochs 3"
+    status, out, err = call(f"{command} --scheduler plateau --best_by batch_iou", capsys, monkeypatch)
+    assert status == 0, err
+    changed = {line for line in out.splitlines() if " was " in line}
+    assert changed == {
+        f"note: --{name} was {old} in the resumed run and is {new} now"
+        for name, old, new in (("epochs", 2, 3), ("scheduler", "cosine", "plateau"), ("best_by", "image_iou", "batch_iou"))
+    }
+    best = content_of(folder / "checkpoint-best.pth")
+    assert best["best"] == {"epoch": 2, "val_iou_batches": log_of(folder)[2]["val_iou_batches"]} and best["plateau"]
 
 
 def damaged(root, tmp_path, name):

@@ -1,4 +1,4 @@
-"""What the protocols of segmentation choose between, part by part: against PyTorch's own, literal values and counts."""
+"""Model, losses and schedules of segmentation, part by part, against PyTorch's own, literal values and counts."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 
 from models_vit import create_encoder
 from segmentation.data import RandomQuarterTurns, apply, resize
-from segmentation.schedules import EveryEpoch
+from segmentation.losses import LOSSES
+from segmentation.schedules import EveryEpoch, MultiStep, Plateau
 from segmentation.setr import SETR, build_setr
 from util.training.optimisation import Schedule
 
@@ -86,3 +87,41 @@ def test_a_cosine_stepped_once_an_epoch_is_that_of_pytorch():
     warm = EveryEpoch(Schedule(1.0, 10, 1.5))
     assert [warm.at(epoch) for epoch in (0, 0.75, 1.2)] == pytest.approx([0, 0.5, 0.8])
     assert [warm.at(epoch) for epoch in (1.5, 1.9, 2, 2.9)] == [1, 1, warm.at(2), warm.at(2)] and 0.9 < warm.at(2) < 1
+
+
+def test_losses_equal_literal_ones():
+    logits, masks = torch.randn(3, 2, 4, 4), (torch.rand(3, 2, 4, 4) < 0.3).float()
+    chance = 1 / (1 + (-logits).exp())
+    entropy = -(masks * chance.log() + (1 - masks) * (1 - chance).log()).mean()
+    dice = 0
+    for image in range(3):
+        overlap = sum((chance[image] * masks[image]).flatten().tolist())
+        dice += (2 * overlap + 1e-5) / (chance[image].sum() + masks[image].sum() + 1e-5) / 3
+    torch.testing.assert_close(LOSSES["BCEDiceLoss"](logits, masks), 0.5 * entropy + 1 - dice)
+    torch.testing.assert_close(LOSSES["BCEWithLogitsLoss"](logits, masks), entropy)
+
+
+@pytest.mark.parametrize(("patch", "size"), [(16, (32, 48)), (8, (32, 32)), (14, (28, 28))])
+def test_shapes_of_the_model(patch, size):
+    encoder = create_encoder("vit_tiny_patch16", patch, img_size=size, num_classes=0, global_pool="token")
+    model = SETR(encoder, 3, deep_supervision=True, final_norm=True, align_corners=False).eval()
+    images = torch.randn(2, 3, *size)
+    assert model.taps == [4, 6, 8, 12] and model(images).shape == (4, 2, 3, *size)
+    last = encoder.forward_features(images)[:, 1:].transpose(1, 2).unflatten(2, encoder.grid_size)
+    torch.testing.assert_close(model.features(images)[-1], last)
+    assert len(model.heads[0].layers) == 4 * round(np.log2(patch)) + 1
+    assert len(SETR(encoder, 1, deep_supervision=False, final_norm=True, align_corners=False).heads) == 1
+
+
+def test_learning_rates():
+    steps = MultiStep(1.0, (4, 2), 0.1)
+    assert [steps.at(epoch) for epoch in (0, 1.9, 2, 3.5, 4, 9)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    plateau, rates = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2), []
+    for loss in (3, 2, 2, 2, 2, 2, 2, 2):
+        plateau.observe(loss)
+        rates.append(plateau.at(0))
+    assert rates == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.2]
+    other = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2)
+    other.load_state_dict(plateau.state_dict())
+    assert other.state_dict() == plateau.state_dict()
