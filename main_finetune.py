@@ -36,7 +36,7 @@ from util.system.workplace import check_workers, describe, named_folder, open_wo
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with, plain
+from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
 from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
@@ -223,7 +223,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    describe(workplace, "eval", plain(args))
+    describe(workplace, "eval", options.plain(args))
     images = Images(val_folder, args.cache, args.on_bad_image)
     note_skipped(workplace.folder, images)
     lesion_masks = find_masks(images, args.lesion_masks)
@@ -323,7 +323,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("finetune", plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("finetune", options.plain(args), classes, departures), stepper, loader, (maps,)),
         **options.of_training(args),
         resumed=resumed,
     )

@@ -24,7 +24,7 @@ from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with, plain
+from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
 from util.training.run import About, Training
 
 PROTOCOLS = {
@@ -155,7 +155,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("pretrain", plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("pretrain", options.plain(args), classes, departures), stepper, loader, (maps,)),
         **options.of_training(args),
         resumed=resumed,
     )

@@ -10,12 +10,12 @@ from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
 from util import protocol
+from util.options import plain
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
 from util.system.workplace import describe, open_workplace
 from util.training import checkpoint
-from util.training.resuming import plain
 
 
 def evaluate_only(args) -> None:

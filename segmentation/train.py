@@ -22,7 +22,7 @@ from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, open_workplace, training_folder
 from util.training import checkpoint
 from util.training.optimisation import Stepper, compile_model
-from util.training.resuming import find_resumed, plain
+from util.training.resuming import find_resumed
 from util.training.run import About, Training
 
 BEST_BY = {"batch_iou": "val_iou_batches", "image_iou": "val_iou"}  # the score in the log
@@ -93,7 +93,7 @@ def main() -> None:
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
     training = Training(
-        *(workplace, About("segmentation", plain(args), val_pairs.classes, departing), stepper, loader),
+        *(workplace, About("segmentation", options.plain(args), val_pairs.classes, departing), stepper, loader),
         [schedule] if isinstance(schedule, Plateau) else [],
         **options.of_training(args),
         resumed=resumed,

@@ -296,6 +296,15 @@ def check_training(args: argparse.Namespace) -> None:
         raise InputError(f"--start_epoch {args.start_epoch} must be below --epochs {args.epochs}")
 
 
+def plain(args: argparse.Namespace) -> dict:
+    """Options as a dictionary of plain values, as a checkpoint may hold them."""
+
+    def value_of(value):
+        return str(value) if isinstance(value, SaveEvery) else list(value) if isinstance(value, tuple) else value
+
+    return {name: value_of(value) for name, value in vars(args).items()}
+
+
 def of_training(args: argparse.Namespace) -> dict:
     """The options of :class:`util.training.run.Training`, by its names."""
     names = ("epochs", "seed", "save_every", "keep", "print_freq", "start_epoch", "overwrite")

@@ -2,8 +2,8 @@
 
 import argparse
 
+from util.options import plain
 from util.retired import add_retired_options
-from util.training.resuming import plain
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),

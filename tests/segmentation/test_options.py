@@ -12,11 +12,11 @@ from models_vit import create_encoder
 from segmentation import train
 from segmentation.options import get_args
 from segmentation.protocol import PROTOCOLS, departures
+from util.options import plain
 from util.protocol import describe
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
 from util.training import checkpoint
-from util.training.resuming import plain
 
 AUTHORS = "--name setr --batch_size 8 --arch setr --input_w 224 --input_h 224 --dataset busi --img_ext .png --mask_ext .png"
 COMMON = {

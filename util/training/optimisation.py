@@ -110,8 +110,14 @@ class Stepper:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there."""
+        """Take from a checkpoint what :meth:`state_dict` put there; options given now, such as weight decay, stay."""
+        settings = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(content["optimizer"])
+        for group, given in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(given)
         self.scaler.load_state_dict(content["scaler"])
         self.last_scale = self.scaler.get_scale()
 

@@ -3,22 +3,12 @@
 import argparse
 from pathlib import Path
 
-from util.options import SaveEvery
 from util.retired import refuse_retired
 from util.system.console import say
 from util.system.errors import InputError
 from util.system.workplace import named_folder
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
-
-
-def plain(args: argparse.Namespace) -> dict:
-    """Options as a dictionary of plain values, as a checkpoint may hold them."""
-
-    def value_of(value):
-        return str(value) if isinstance(value, SaveEvery) else list(value) if isinstance(value, tuple) else value
-
-    return {name: value_of(value) for name, value in vars(args).items()}
 
 
 def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpoint | None:

@@ -1,5 +1,6 @@
 """A training from its first epoch to its last: its log, its checkpoints, stopping and going on."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ class About:
         phase: "pretrain", "finetune" or "segmentation".
         options: all of them, plain values.
         classes: their names.
-        departures: from the protocol (:func:`util.options.departures`).
+        departures: from the protocol (:func:`util.protocol.departures`).
     """
 
     phase: str
@@ -141,7 +142,7 @@ class Training:
 
     def is_best(self, epoch: Epoch, name: str, score: float) -> bool:
         """Whether an epoch's score, such as ``val_top1``, is above all before; then it is noted in ``best``."""
-        if self.best and score <= self.best[name]:
+        if score <= self.best.get(name, -math.inf):
             return False
         self.best = {"epoch": epoch.number, name: score}
         return True
