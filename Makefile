@@ -10,7 +10,7 @@ PHANTOMS = demo/phantoms
 EVAL ?= demo/eval
 SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo test stress bench ablation figures clean
+.PHONY: demo lint test stress bench ablation figures clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -24,8 +24,12 @@ demo: $(VENV)/ready
 	$(BIN)/python -m util.report demo/pretrain demo/finetune demo/eval --output demo/report.html
 	@echo "pictures (image, attention map, SAM's decision, reconstruction): demo/pretrain/sheet-*.png; all of it: demo/report.html"
 
-test: $(VENV)/ready-to-test
+lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
 	$(BIN)/python -m pytest
 
 stress: $(VENV)/ready-to-test
