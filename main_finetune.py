@@ -40,7 +40,8 @@ from util.training.resuming import find_resumed, folder_of, options_to_go_on_wit
 from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
-PROTOCOLS = {"paper": {"masking": "attention"}, "tuned": {"masking": None}}  # None: on all patches, unless ratios are given
+# masking None: on all patches, unless ratios are given
+PROTOCOLS: dict[str, dict] = {"paper": {"masking": "attention"}, "tuned": {"masking": None}}
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
@@ -146,7 +147,7 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dic
         return {}
     if goes_on(args, source):
         return options_to_go_on_with(source)
-    shape = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
+    shape: dict = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
     if not args.model:
         shape["model"] = source.encoder_name(ENCODERS)
     if args.eval or source.is_finetuned:
@@ -217,7 +218,8 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
             f"{args.resume} tells {source.outputs} classes apart ({', '.join(source.classes or ['unnamed'])}), "
             f"{args.data_path} has {len(classes)} ({', '.join(classes)})"
         )
-    workplace = open_workplace(folder_of(args, "eval"), args.device, args.amp)
+    folder = Path(args.output_dir) if args.output_dir else named_folder("eval", args.data_path)
+    workplace = open_workplace(folder, args.device, args.amp)
     model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
     say(checkpoint.load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
@@ -249,19 +251,18 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
 
 
 def find_source(args: argparse.Namespace) -> Checkpoint | None:
-    """The checkpoint to evaluate, to go on from, or to begin from; None: random weights."""
-    if args.eval:
-        return checkpoint.load(args.resume)
+    """The checkpoint to go on from, or to begin from; None: random weights."""
     resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
     return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
 
 
 def main() -> None:
     args = get_args()
+    if args.eval:
+        evaluated = checkpoint.load(args.resume)
+        return evaluate_only(get_args(recorded=recorded_options(args, evaluated)), evaluated)
     source = find_source(args)
     args = get_args(recorded=recorded_options(args, source))
-    if args.eval:
-        return evaluate_only(args, source)
     resumed = source if source and goes_on(args, source) else None
 
     # what can be wrong is found before any image is read

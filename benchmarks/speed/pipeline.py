@@ -75,7 +75,7 @@ def epoch_against_steps(
         log = RunLog(Path(output), Path(output), 0, len(loader))
         saver = Saver(Path(output), SaveEvery(epochs=rounds + 2, steps=0), None, rounds + 2, content=lambda _: {})
         loaders = {"files": loader, "steps": _AtHand(loader)}
-        seconds = {"files": [], "steps": []}
+        seconds: dict[str, list[float]] = {"files": [], "steps": []}
         for number in range(rounds + 1):
             for kind, batches_from in loaders.items():
                 epoch = Epoch(number, batches_from, stepper, saver, log, seed=0, print_freq=20)

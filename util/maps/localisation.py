@@ -30,14 +30,14 @@ def localise(
         ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, flattened or sharpened as SAM
         draws by it, and ``localisation``: what :func:`measure` gives for all sources.
     """
-    chosen = [index for index, mask in enumerate(masks) if mask]
-    if not chosen:
+    with_lesion = {index: mask for index, mask in enumerate(masks) if mask}
+    if not with_lesion:
         return {}
-    maps = sources.maps_by_source(model, images, inference, chosen)
+    maps = sources.maps_by_source(model, images, inference, list(with_lesion))
     drawn_by = maps[sources.canonical(used, len(model.blocks))]
     if sam:
         drawn_by = temper(drawn_by.flatten(1), sam.temperature).view_as(drawn_by)
-    result = measure({**maps, "in use": drawn_by}, [masks[index] for index in chosen], inference.input_size)
+    result = measure({**maps, "in use": drawn_by}, list(with_lesion.values()), inference.input_size)
     of_used = result["sources"].pop("in use")
     return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": result}
 

@@ -82,7 +82,7 @@ def training_section(folder: Path) -> dict:
     lines = [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
     if not lines:
         raise InputError(f"{folder}/log.txt is empty: no epoch has ended yet")
-    section = {"notes": [], "tables": [], "pictures": []}
+    section: dict[str, list] = {"notes": [], "tables": [], "pictures": []}
     last = {name: value for name, value in lines[-1].items() if isinstance(value, int | float)}
     rows = [(name, f"{value:.4g}") for name, value in last.items()]
     section["tables"].append({"heading": f"Epoch {lines[-1]['epoch']}, the last", "columns": ("", "value"), "rows": rows})

@@ -156,7 +156,7 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
         raise InputError(f"checkpoint {path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            content = {"model": load_safetensors(path)}
+            content: Any = load_safetensors(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
