@@ -2,8 +2,8 @@
 
     python -m util.phantom DIR --train 400 --val 200 --size 64
 
-writes ``DIR/{train,val}/{none,ring,skull,base}/NAME.png`` and the lesion masks ``DIR/masks/{train,val}/CLASS/NAME.png``; with
-``--test N`` a test set too. With ``--segmentation`` it writes ``DIR/{train,val}/images/NAME.png`` and
+writes ``DIR/{train,val}/{none,ring,skull,base}/NAME.png`` and the lesion masks ``DIR/masks/{train,val}/CLASS/NAME.png``;
+with ``--test N`` a test set too. With ``--segmentation`` it writes ``DIR/{train,val}/images/NAME.png`` and
 ``DIR/{train,val}/masks/0/NAME.png``. The classes differ in the lesion and in nothing else:
 
 - ``ring``: bright rim, dark core, inside the tissue;
