@@ -15,7 +15,7 @@ import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
 from util import checks, options, protocol
 from util.data.augment import Augment
-from util.data.copies import answer_leak
+from util.data.copies import open_for_training
 from util.data.folders import has_split, open_splits
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
@@ -255,14 +255,9 @@ def main() -> None:
     resumed = source if source and goes_on(args, source) else None
 
     # what can be wrong is found before any image is read
-    train_files, val_files = open_splits(
-        args.data_path,
-        ("train", "val"),
-        num_classes=args.num_classes,
-        patients=args.patients,
-        on_patient_leak=args.on_patient_leak,
+    train_files, val_files = open_for_training(
+        args.data_path, args.num_classes, args.patients, args.on_patient_leak, args.on_leak
     )
-    train_files = answer_leak(train_files, val_files, args.on_leak)
     classes = train_files.classes
     effective_batch = checks.batches(args.batch_size, args.accum_iter, len(train_files))
     default_folder = named_folder("finetune", args.data_path)

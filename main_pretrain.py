@@ -10,8 +10,7 @@ import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
 from util import checks, options, protocol
 from util.data.augment import Augment
-from util.data.copies import answer_leak
-from util.data.folders import open_splits
+from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
@@ -109,14 +108,9 @@ def main() -> None:
     args = get_args(recorded=options_to_go_on_with(resumed))
 
     # what can be wrong is found before any image is read
-    train_files, val_files = open_splits(
-        args.data_path,
-        ("train", "val"),
-        num_classes=args.num_classes,
-        patients=args.patients,
-        on_patient_leak=args.on_patient_leak,
+    train_files, val_files = open_for_training(
+        args.data_path, args.num_classes, args.patients, args.on_patient_leak, args.on_leak
     )
-    train_files = answer_leak(train_files, val_files, args.on_leak)
     classes = train_files.classes
     effective_batch = checks.batches(args.batch_size, args.accum_iter, len(train_files))
     default_folder = named_folder("pretrain", args.data_path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from util.data.folders import LabelledFiles
+from util.data.folders import LabelledFiles, open_splits
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -43,6 +43,16 @@ def copies_of(judged: list[str], others: list[str]) -> dict[str, str]:
         if known:
             found |= {path: known for path in group if path not in theirs}
     return found
+
+
+def open_for_training(
+    data_path: str, num_classes: int | None, patients: str | None, on_patient_leak: str, on_leak: str
+) -> tuple[LabelledFiles, LabelledFiles]:
+    """The training and validation files, checked by :func:`util.data.folders.open_splits` and :func:`answer_leak`."""
+    train, val = open_splits(
+        data_path, ("train", "val"), num_classes=num_classes, patients=patients, on_patient_leak=on_patient_leak
+    )
+    return answer_leak(train, val, on_leak), val
 
 
 def answer_leak(train: LabelledFiles, judged: LabelledFiles, on_leak: str) -> LabelledFiles:
