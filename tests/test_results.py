@@ -1,0 +1,133 @@
+"""RESULTS.md tells what was measured: its tables, intervals and spreads are those of the committed JSON, and no others."""
+
+import json
+import re
+from argparse import Namespace
+
+import pytest
+from conftest import ROOT
+
+from benchmarks.ablation.tables import difference, interval, map_figures, measures, spread
+from main_finetune import remark_on_masking
+
+PAGE = (ROOT / "RESULTS.md").read_text()
+RESULTS = {name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text()) for name in ("busi", "btmd-every5")}
+SECTIONS = {"busi": "BUSI", "btmd-every5": "A fifth of Brain Tumor MRI"}
+ALONE, ONLY, LONG = "supervision alone", "MSMAE, pre-training only", "no pre-training, as long as both phases"
+TOP1, HEAD, GAIN, POINTING = "top-1 (%)", "head (%)", "gain", "pointing (%)"
+DIFFERENCES = {  # every difference that a section tells, in the order of its text: a row, the one beside it, the measure
+    "busi": [
+        (ALONE, "MAE", TOP1),
+        ("split batch", "MAE", TOP1),
+        (ONLY, "MAE", TOP1),
+        (ONLY, ALONE, TOP1),
+        ("split batch", ALONE, TOP1),
+        ("AMT", "MAE", TOP1),
+        ("MSMAE", ONLY, TOP1),
+        ("MSMAE, longer, then all", ONLY, TOP1),
+        ("split batch, SAM", "split batch", TOP1),
+        (ONLY, ALONE, HEAD),
+        ("split batch", ONLY, HEAD),
+        ("split batch", ONLY, GAIN),
+        ("split batch", ONLY, POINTING),
+        (LONG, "split batch", TOP1),
+        ("no pre-training", "split batch", TOP1),
+        ("split batch, random longer, then all", "MAE, random longer, then all", TOP1),
+        ("split batch, random longer, then all", "split batch", TOP1),
+    ],
+    "btmd-every5": [
+        (ALONE, "MAE", TOP1),
+        (ONLY, "MAE", TOP1),
+        ("split batch", "MAE", TOP1),
+        (ONLY, ALONE, TOP1),
+        ("split batch", ALONE, TOP1),
+        ("AMT", "MAE", TOP1),
+        ("MSMAE", ONLY, TOP1),
+        ("MSMAE, longer, then all", ONLY, TOP1),
+        ("split batch, SAM", "split batch", TOP1),
+        (LONG, "split batch, class token", TOP1),
+        (LONG, ONLY, TOP1),
+        (LONG, "MAE", TOP1),
+        ("no pre-training", "split batch", TOP1),
+        ("split batch, class token", "split batch", TOP1),
+    ],
+}
+SPREADS = {  # every mean with its standard deviation: a pre-training, a source of maps, what of it, in which unit
+    "busi": [("supervised", "last", "pointing"), ("supervised", "consensus", "pointing")],
+    "btmd-every5": [("MAE", "consensus", "leak"), ("split", "as SAM draws", "leak"), ("MSMAE", "as SAM draws", "leak")],
+}
+
+
+def section(name: str) -> str:
+    return re.search(rf"^## {SECTIONS[name]}.*?(?=^## )", PAGE, re.M | re.S)[0]
+
+
+def prose(name: str) -> str:
+    """A section without its commands and tables, in one line."""
+    return " ".join(" ".join(line for line in section(name).splitlines() if not line.startswith(("|", "    "))).split())
+
+
+def in_words(results: dict, row: str, other: str, measure: str) -> str:
+    """A difference as the page tells it: ``5.9 points higher (1.7 to 10.0)``, ``0.5 lower (4.8 lower to 3.8 higher)``."""
+    seeds = results["cells"][row].keys() & results["cells"][other].keys()
+    pairs = [[measures(results, name, seed)[measure] for name in (row, other)] for seed in sorted(seeds)]
+    centre, low, high = interval([first - second for first, second in pairs])
+    word, opposite = ("higher", "lower") if centre > 0 else ("lower", "higher")
+    near, far = (low, high) if centre > 0 else (-high, -low)
+    ends = f"{near:.1f} to {far:.1f}" if near > 0 else f"{-near:.1f} {opposite} to {far:.1f} {word}"
+    return f"{abs(centre):.1f}{'' if measure == GAIN else ' points'} {word} ({ends})"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_tables_are_those_of_the_figures(name):
+    results, lines = RESULTS[name], [line for line in section(name).splitlines() if line.startswith("| ")][1:]
+    assert len(lines) > 6
+    for line in lines:
+        row, *told = (cell.strip(" *") for cell in line.strip("|").split("|"))
+        found = [measures(results, row, seed) for seed in results["cells"][row]]
+        columns = (("top-1 (%)", 2), ("best epoch (%)", 2), ("minutes", 1), ("head (%)", 2), ("pointing (%)", 1))
+        values = [spread([each[key] for each in found if key in each], digits) for key, digits in columns]
+        assert told == [str(len(found)), values[0], difference(results, row, "MAE", TOP1), *values[1 : len(told) - 1]]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_differences_are_those_of_the_figures(name):
+    told = re.findall(r"\d+\.\d(?: points)? (?:higher|lower) \([^)]*\d\.\d[^)]*\)", prose(name))
+    assert told == [in_words(RESULTS[name], *each) for each in DIFFERENCES[name]]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_spreads_are_those_of_the_figures(name):
+    figures = [
+        [100 * map_figures(run)[source][what] for run in RESULTS[name]["pretraining"][start].values()]
+        for start, source, what in SPREADS[name]
+    ]
+    assert re.findall(r"\d+ ± \d+", prose(name)) == [spread(values, 0) for values in figures]
+
+
+def test_images_and_chance():
+    run = RESULTS["busi"]["pretraining"]["MAE"]["0"]["looks"][-1]["localisation"]
+    assert f"{run['images']} of them with a lesion" in prose("busi")
+    assert f"chance {100 * run['chance']:.1f} %" in prose("busi")
+    for name, results in RESULTS.items():
+        assert f"{results['setting']['images']:,} training images" in prose(name)
+        assert "validation bicubic" in prose(name) and results["setting"]["commits"][-1] in prose(name)
+    leak = RESULTS["btmd-every5"]["pretraining"]["MAE"]["0"]["leak"]
+    assert f"{100 * leak['random']:.0f} % from random positions" in prose("btmd-every5")
+
+
+def test_fine_tuning_quotes_the_same_figures(capsys):
+    """The line that fine-tuning by the paper's protocol prints."""
+    remark_on_masking(Namespace(masking="attention", protocol="paper"))
+    told = capsys.readouterr().out
+    for name, ends in (("busi", "({} to {})"), ("btmd-every5", "({} to {};")):
+        differences = [
+            measures(RESULTS[name], ONLY, seed)[TOP1] - measures(RESULTS[name], "MSMAE", seed)[TOP1]
+            for seed in RESULTS[name]["cells"]["MSMAE"]
+        ]
+        centre, low, high = (round(value) for value in interval(differences))
+        assert str(centre) in told and ends.format(low, high) in told
+
+
+def test_no_schedule_is_called_the_papers_that_no_source_states():
+    assert "400 epochs" not in PAGE and "300 + 100" not in PAGE
