@@ -11,7 +11,9 @@ from benchmarks.ablation.tables import difference, interval, map_figures, measur
 from main_finetune import remark_on_masking
 
 PAGE = (ROOT / "RESULTS.md").read_text()
-RESULTS = {name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text()) for name in ("busi", "btmd-every5")}
+RESULTS = {
+    name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text()) for name in ("busi", "btmd-every5")
+}
 SECTIONS = {"busi": "BUSI", "btmd-every5": "A fifth of Brain Tumor MRI"}
 ALONE, ONLY, LONG = "supervision alone", "MSMAE, pre-training only", "no pre-training, as long as both phases"
 TOP1, HEAD, GAIN, POINTING = "top-1 (%)", "head (%)", "gain", "pointing (%)"
