@@ -3,6 +3,7 @@
 import json
 import re
 from argparse import Namespace
+from statistics import mean
 
 import pytest
 from conftest import ROOT
@@ -133,3 +134,17 @@ def test_fine_tuning_quotes_the_same_figures(capsys):
 
 def test_no_schedule_is_called_the_papers_that_no_source_states():
     assert "400 epochs" not in PAGE and "300 + 100" not in PAGE
+
+
+def test_what_to_expect_quotes_the_figures():
+    """The page's BUSI table: the first five looks at supervision with random masking; and what it says of the two rows."""
+    page, runs = (ROOT / "docs" / "what-to-expect.md").read_text(), RESULTS["busi"]["pretraining"]
+    for number in range(5):
+        looks = [run["looks"][number] for run in runs["supervised"].values()]
+        cells = [mean(look["val_top1"] for look in looks)]
+        for source in ("last", "consensus", "relevance"):
+            cells.append(mean(look["localisation"]["sources"][source]["pointing"] for look in looks))
+        assert f"| {looks[0]['epoch']} | {' | '.join(f'{100 * cell:.0f} %' for cell in cells)} |" in page
+    told = " ".join(page.split())
+    assert in_words(RESULTS["busi"], ONLY, ALONE, HEAD) in told
+    assert f"in {spread([100 * map_figures(run)['consensus']['pointing'] for run in runs['MAE'].values()], 0)} %" in told
