@@ -4,6 +4,7 @@ METHOD.md "Decoder" and "Pre-training loss"; paper section 3.1; MAE (arXiv 2111.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -98,7 +99,8 @@ class MaskedAutoencoder(VisionTransformer):
             target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
         return target
 
-    def forward(self, images: Tensor, split: Split, labels: Tensor) -> PretrainOutput:
+    # as in MAE, the autoencoder's forward gives losses, for which it needs more than the encoder's does
+    def forward(self, images: Tensor, split: Split, labels: Tensor) -> PretrainOutput:  # type: ignore[override]
         """Losses of a batch: ``images`` [B, 3, H, W] normalised, the split of their patches, ``labels`` [B].
 
         A label of -100 leaves its image out of the classification loss.
@@ -140,7 +142,7 @@ def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> Ma
     return MaskedAutoencoder(**{**AUTOENCODERS[name], **({"patch_size": patch_size} if patch_size else {}), **kwargs})
 
 
-def load_model(path: str) -> VisionTransformer:
+def load_model(path: str | Path) -> VisionTransformer:
     """The model of any checkpoint, in evaluation mode on the CPU: ours, or MAE's and MSMAE's published ones.
 
     Shapes come from the tensors; head counts from the encoder of that width and depth.

@@ -16,7 +16,7 @@ from util.system.workplace import Precision
 from util.training.epoch import Epoch
 
 
-def train_one_epoch(model: nn.Module, epoch: Epoch, loss_function: Callable) -> dict[str, float]:
+def train_one_epoch(model: nn.Module, epoch: Epoch, loss_function: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured. The loss is the mean over the model's heads."""
     model.train()
     for batch in epoch:

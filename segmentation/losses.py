@@ -1,5 +1,7 @@
 """Losses between logits and masks, both ``[B, classes, H, W]``."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,4 +21,7 @@ def bce_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     return 0.5 * F.binary_cross_entropy_with_logits(logits, masks) + dice_loss(logits, masks)
 
 
-LOSSES = {"BCEDiceLoss": bce_dice_loss, "BCEWithLogitsLoss": F.binary_cross_entropy_with_logits}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "BCEDiceLoss": bce_dice_loss,
+    "BCEWithLogitsLoss": F.binary_cross_entropy_with_logits,
+}

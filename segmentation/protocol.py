@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
@@ -11,19 +12,19 @@ from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
 
-ENCODER = {"model": "vit_base_patch16", "patch_size": 16, "input_w": 224, "input_h": 224}
-TRAINING = {
+ENCODER: dict[str, Any] = {"model": "vit_base_patch16", "patch_size": 16, "input_w": 224, "input_h": 224}
+TRAINING: dict[str, Any] = {
     **{"epochs": 200, "batch_size": 8, "accum_iter": 1, "loss": "BCEDiceLoss", "optimizer": "Adam", "lr": 1e-4},
     **{"min_lr": 1e-5, "weight_decay": 1e-4, "momentum": 0.9, "nesterov": False, "scheduler": "cosine", "warmup_epochs": 0},
     **{"factor": 0.1, "patience": 2, "milestones": (100, 150), "gamma": 0.1, "clip_grad": None, "early_stopping": None},
     **{"flips": False, "crop_scale": (1.0, 1.0), "color_jitter": 0.0, "deep_supervision": False},
 }
 # What a protocol decides: as the released scripts do it where they are right, or as this project did it before.
-PAPER = {
+PAPER: dict[str, Any] = {
     **{"final_norm": False, "align_corners": True, "encoder_init": "truncated_normal"},
     **{"turn_probability": 0.5, "antialias": False, "schedule_step": "epoch", "best_by": "batch_iou"},
 }
-TUNED = {
+TUNED: dict[str, Any] = {
     **{"final_norm": True, "align_corners": False, "encoder_init": "xavier"},
     **{"turn_probability": 1.0, "antialias": True, "schedule_step": "iteration", "best_by": "image_iou"},
 }

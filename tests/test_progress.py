@@ -39,7 +39,7 @@ def test_bar_on_a_terminal(phantoms, tmp_path):
 
 def test_lines_elsewhere(capsys, monkeypatch):
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1)
-    assert list(console.track(range(3), "reading", scale=10)) == [0, 1, 2]
+    assert list(console.track(range(3), "reading", total=3, scale=10)) == [0, 1, 2]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("reading: 10/30, ") and lines[-1].endswith("0:00:00 left")
 

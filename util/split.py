@@ -138,7 +138,7 @@ def check_shares(shares: list[float] | None, folds: int | None) -> tuple[float, 
 
 def check_numbers(records: list[Record], parts: int, by_patient: bool) -> None:
     """Raise :class:`InputError` for a class that has fewer images, or patients, than there are parts."""
-    units: dict[str, set[str]] = {}
+    units: dict[str, set[str | None]] = {}
     for record in records:
         units.setdefault(record.label, set()).add(record.patient if by_patient else record.path)
     for label, own in sorted(units.items()):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 CONSENSUS = {"map": "consensus", "map_temperature": 0.4}
 SPLIT = CONSENSUS | {"random_share": 0.5}
-PRETRAININGS = {
+PRETRAININGS: dict[str, dict] = {
     "MAE": {"masking": "random", "class_weight": 0},
     "AMT": {"class_weight": 0},
     "MSMAE": {},
@@ -68,7 +68,7 @@ ROWS = (
 
 CPU = {"input_size": 96, "patch_size": 8, "warmup_epochs": 2, "batch_size": 16}
 QUICK = {"input_size": 64, "patch_size": 8, "warmup_epochs": 1, "batch_size": 32, "crop_scale": (0.6, 1), "epochs": 4}
-PRESETS = {  # of pre-training, and of fine-tuning
+PRESETS: dict[str, tuple[dict, dict]] = {  # of pre-training, and of fine-tuning
     "quick": (
         {"model": "msmae_vit_tiny_patch16", **QUICK, "blr": 8e-3},
         {"model": "vit_tiny_patch16", **QUICK, "blr": 4e-3, "layer_decay": 0.9},
@@ -83,7 +83,8 @@ PRESETS = {  # of pre-training, and of fine-tuning
         {"model": "vit_base_patch16", "epochs": 100},
     ),
 }
-PRESETS["slow-cpu"] = tuple(phase | {"input_size": 64} for phase in PRESETS["cpu"])  # for a CPU without bf16
+pretraining, finetuning = PRESETS["cpu"]
+PRESETS["slow-cpu"] = pretraining | {"input_size": 64}, finetuning | {"input_size": 64}  # for a CPU without bf16
 
 
 def pretraining_settings(preset: dict, name: str) -> dict:

@@ -53,11 +53,11 @@ def interval(differences: list[float]) -> tuple[float, float, float]:
     return mean(differences), mean(differences) - half, mean(differences) + half
 
 
-def difference(results: dict, row: str, other: str | None, measure: str) -> str:
+def difference(results: dict, row: str, other: str, measure: str) -> str:
     """How far a row is above another one, over the seeds in which both have the measure."""
     seeds = results["cells"][row].keys() & results["cells"].get(other, {}).keys()
-    pairs = [[measures(results, name, seed).get(measure) for name in (row, other)] for seed in sorted(seeds)]
-    differences = [first - second for first, second in pairs if None not in (first, second)]
+    pairs = [(measures(results, row, seed), measures(results, other, seed)) for seed in sorted(seeds)]
+    differences = [one[measure] - another[measure] for one, another in pairs if measure in one and measure in another]
     if row == other or not differences:
         return ""
     if len(differences) < 3:
@@ -84,6 +84,8 @@ def choices(results: dict) -> str:
     rows, lines = {row.name: (row.against, row.asks) for row in ROWS}, []
     for name in row_names(results):
         other, asks = rows.get(name, (name.split(", ")[0], ""))
+        if other is None:
+            continue
         cells = [*results["cells"][name].values(), *results["cells"].get(other, {}).values()]
         same = len({cell["pretraining"] for cell in cells}) == 1
         values = ["" if same else difference(results, name, other, measure) for measure in OF_PRETRAINING]

@@ -160,7 +160,7 @@ def inference(options) -> Iterator[Row]:
         yield Row("maps and inference", f"maps, {source}, against plain forward passes", times, "x", target="at least 1")
     for size in (1, 64):
         images = batch[:1].expand(size, -1, -1, -1).contiguous()
-        timing = time_in_turn({"": lambda images=images: forward(images)}, device, options.rounds, options.shortest)[""]
+        timing = time_in_turn({"": partial(forward, images)}, device, options.rounds, options.shortest)[""]
         spread = f"{1e3 * timing.low:.3g} to {1e3 * timing.high:.3g}"
         yield Row("maps and inference", f"inference, batch of {size}: latency", 1e3 * timing.median, "ms", spread)
         yield Row("maps and inference", f"inference, batch of {size}: throughput", size / timing.median, "images/s")
@@ -233,7 +233,7 @@ PARTS = {
 }
 
 
-def shape(options) -> tuple:
+def shape(options) -> tuple[str, int, int, torch.device, str]:
     return options.model, options.input_size, options.batch_size, options.device, options.amp
 
 

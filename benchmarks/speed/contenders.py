@@ -108,9 +108,9 @@ def forward(name: str, input_size: int, batch_size: int, device: torch.device, a
         model = timm.create_model(kind, img_size=input_size, num_classes=CLASSES).to(device).eval()
     precision = Precision(device, amp)
     batch = random_batch(input_size, model.patch_embed.num_patches, batch_size, device)
-    arguments = (batch["image"],)
+    arguments = [batch["image"]]
     if kind == "sam":
-        arguments += (PAPERS_SAM.split(batch["weights"], batch["noise"]).visible,)
+        arguments.append(PAPERS_SAM.split(batch["weights"], batch["noise"]).visible)
 
     @torch.no_grad()
     def call():
@@ -131,9 +131,9 @@ def finetuning(
     model, precision, stepper, batch = equip(model, input_size, batch_size, device, amp, compiled)
 
     def step():
-        arguments = (batch["image"],)
+        arguments = [batch["image"]]
         if masking == "sam":
-            arguments += (PAPERS_SAM.split(batch["weights"], batch["noise"]).visible,)
+            arguments.append(PAPERS_SAM.split(batch["weights"], batch["noise"]).visible)
         with precision():
             logits = model(*arguments)
         loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=0.1)

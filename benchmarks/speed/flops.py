@@ -1,6 +1,7 @@
 """How many floating-point operations the models execute, counted by PyTorch on shapes alone (nothing is computed)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -42,7 +43,7 @@ def encoder_flops(name: str, input_size: int = 224, mask_ratio: float = 0.0, thr
     patches = model.patch_embed.num_patches
     visible = meta_split(patches, mask_ratio, throw_ratio).visible if mask_ratio + throw_ratio else None
     run = count(lambda: model(image, visible))
-    embedded, whole = (count(lambda seen=seen: model.embed(image, seen))["linear"] for seen in (visible, None))
+    embedded, whole = (count(partial(model.embed, image, seen))["linear"] for seen in (visible, None))
     return {"executed": run["linear"] + run["attention"], "paper": run["linear"] - embedded + whole}
 
 

@@ -49,7 +49,7 @@ def time_in_turn(
             call()
             wait(device)
         calls[name] = max(1, round(shortest / (time.perf_counter() - start)))
-    samples = {name: [] for name in contenders}
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
             start = time.perf_counter()

@@ -64,11 +64,11 @@ def parameters(name: str) -> int:
 def draw(content: dict) -> Figure:
     """The figure of one run of the benchmark, which must have measured pre-training, fine-tuning and growth."""
     about, settings = content["machine"], content["settings"]
-    rows = {}
+    rows: dict[str, list[dict]] = {}
     for row in content["rows"]:
         rows.setdefault(row["part"].split(",")[0], []).append(row)
     figure = Figure(figsize=(10, 6.5), dpi=150, layout="constrained")
-    top, bottom = (part.subplots(1, 2) for part in figure.subfigures(2, 1))
+    top, bottom = (part.subplots(1, 2) for part in figure.subfigures(2, 1, squeeze=False).flat)
     for axes, part in zip(top, ("pre-training step", "fine-tuning step"), strict=True):
         bars(axes, [row for row in rows[part] if row["unit"] == "images/s"], f"{part}, batch {settings['batch_size']}")
     model = settings["model"]

@@ -85,7 +85,7 @@ def prepared(prepare: Callable[[int], T], indices: Sequence[int], batch_size: in
     """
     shard = indices[distributed.rank() :: distributed.world_size()]
     with ThreadPoolExecutor(default_threads()) as pool:
-        ahead = deque()
+        ahead: deque[Iterator[T]] = deque()
         for start in range(0, len(shard), batch_size):
             ahead.append(pool.map(prepare, shard[start : start + batch_size]))
             if len(ahead) > 2:

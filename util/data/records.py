@@ -78,7 +78,8 @@ def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = p
     unused = [name for name in table.columns if name not in known]
     if unused:
         note(f"note: {path}: these columns are not used: {', '.join(unused)}")
-    folder, records, first = os.path.realpath(path.parent), [], {}
+    folder, records = os.path.realpath(path.parent), []
+    first: dict[str, int] = {}  # line of each file
     for row, line in zip(table.rows, table.lines, strict=True):
         for name in filled:
             if not row[name]:

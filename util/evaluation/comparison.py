@@ -35,11 +35,9 @@ def align(a: Predictions, b: Predictions) -> Predictions:
             raise InputError(f"A and B are not of the same images: {missing} is in {here} and not in {there}")
     order = [place[name] for name in names_a]
     columns = [b.classes.index(name) for name in a.classes]
-    labels = np.argsort(columns)[b.labels[order]]
-    for index in np.flatnonzero(labels != a.labels):
-        raise InputError(
-            f"{names_a[index]} is labelled {a.classes[a.labels[index]]} in A and {a.classes[labels[index]]} in B"
-        )
+    labels, truth = np.argsort(columns)[b.truth[order]], a.truth
+    for index in np.flatnonzero(labels != truth):
+        raise InputError(f"{names_a[index]} is labelled {a.classes[truth[index]]} in A and {a.classes[labels[index]]} in B")
     patients = [b.patients[index] for index in order] if b.patients else None
     if a.patients and patients:
         for name, one, other in zip(names_a, a.patients, patients, strict=True):
@@ -73,11 +71,11 @@ def compare(a: Predictions, b: Predictions, ordered: bool = False, resamples: in
         ``interval`` of it, without those that are not defined; ``only_a``, ``only_b``: images that only one classifies
         right; ``p``: of McNemar's test, whether such images fall to both alike.
     """
-    patients = a.patients or b.patients
-    whole = [classification_metrics(a.labels, each.probabilities, a.classes, ordered) for each in (a, b)]
+    labels, patients = a.truth, a.patients or b.patients
+    whole = [classification_metrics(labels, each.probabilities, a.classes, ordered) for each in (a, b)]
     drawn: dict[str, list[np.ndarray]] = {}
-    for counts in resample_counts(len(a.labels), patients, resamples, seed):
-        one, other = (metrics_of_resamples(counts, a.labels, each.probabilities, ordered) for each in (a, b))
+    for counts in resample_counts(len(labels), patients, resamples, seed):
+        one, other = (metrics_of_resamples(counts, labels, each.probabilities, ordered) for each in (a, b))
         for name in one:
             drawn.setdefault(name, []).append(other[name] - one[name])
     metrics = {}
@@ -85,10 +83,10 @@ def compare(a: Predictions, b: Predictions, ordered: bool = False, resamples: in
         one, other, interval = whole[0][name], whole[1][name], percentile_interval(np.concatenate(drawn[name]))
         if one is not None and other is not None and interval is not None:
             metrics[name] = {"a": one, "b": other, "difference": other - one, "interval": interval}
-    right_a, right_b = (each.probabilities.argmax(1) == a.labels for each in (a, b))
+    right_a, right_b = (each.probabilities.argmax(1) == labels for each in (a, b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return {
-        "images": len(a.labels),
+        "images": len(labels),
         "patients": len(set(patients)) if patients else None,
         "metrics": metrics,
         "only_a": only_a,

@@ -28,7 +28,7 @@ class Cutoff(NamedTuple):
 
 
 def check_rule(rule: str) -> tuple[str, float | None]:
-    """``"youden"``, ``"sensitivity=0.95"`` or ``"specificity=0.9"`` as a name and the value wanted, in (0, 1].
+    """``"youden"``, ``"sensitivity=0.95"`` or ``"specificity=0.9"`` as a name and the value wanted, in (0, 1], or None.
 
     Raises:
         InputError: for anything else.
@@ -83,12 +83,12 @@ def choose_cutoff(
             f"a cut-off for {positive} needs images of {positive} and others; here are {truth.sum()} of {len(truth)}"
         )
     false, true, thresholds = roc_curve(truth, scores, drop_intermediate=False)
-    if name == "sensitivity":
-        chosen = np.flatnonzero(true >= wanted)[0]
-    elif name == "specificity":
-        chosen = np.flatnonzero(1 - false >= wanted - 1e-12)[-1]
-    else:
+    if wanted is None:
         chosen = np.argmax(true - false)
+    elif name == "sensitivity":
+        chosen = np.flatnonzero(true >= wanted)[0]
+    else:
+        chosen = np.flatnonzero(1 - false >= wanted - 1e-12)[-1]
     thresholds[0] = 1 if thresholds[1] < 1 else 2  # beyond all: nothing is called positive
     edges = np.append(thresholds, 0.0)
     return Cutoff(positive, float(edges[chosen : chosen + 2].mean()), rule)
@@ -129,12 +129,16 @@ def cutoff_metrics(
     called = scores >= cutoff.value
     found = one_against_rest(truth, called, scores)
     values = {name: found[name] for name in SHARES}
-    ranges = {name: share_interval(*of(truth, called), patients) for name, of in SHARES.items()}
+    ranges: dict[str, Sequence[float | None] | None] = {
+        name: share_interval(*of(truth, called), patients) for name, of in SHARES.items()
+    }
     if prevalence is not None:
         values |= predictive_values(values["sensitivity"], values["specificity"], prevalence)
-        both = [SHARES[name](truth, called) for name in ("sensitivity", "specificity")]
-        edges = [share_interval(*part, patients, BOTH) or (None, None) for part in both]
-        low, high = (predictive_values(*edge, prevalence) for edge in zip(*edges, strict=True))
+        sensitivity, specificity = (
+            share_interval(*SHARES[name](truth, called), patients, BOTH) or (None, None)
+            for name in ("sensitivity", "specificity")
+        )
+        low, high = (predictive_values(*edge, prevalence) for edge in zip(sensitivity, specificity, strict=True))
         ranges |= {name: None if values[name] is None else [low[name], high[name]] for name in low}
     counts = {
         "true_positives": int((called & truth).sum()),

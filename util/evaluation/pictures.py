@@ -34,12 +34,13 @@ def roc_figure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
         classes: their names.
         title: of the picture.
     """
-    shown = [1] if len(classes) == 2 else range(len(classes))
+    both_sides = [index for index in range(len(classes)) if 0 < (labels == index).sum() < len(labels)]
+    shown = [1] if both_sides == [0, 1] == [*range(len(classes))] else both_sides
     curves = {index: sk.roc_curve(labels == index, probabilities[:, index])[:2] for index in shown}
     auc = {index: sk.roc_auc_score(labels == index, probabilities[:, index]) for index in shown}
     figure = Figure(figsize=(5.4, 5.2), dpi=150, layout="constrained")
     axis = figure.subplots()
-    ranking = sorted(auc, key=auc.get, reverse=True)
+    ranking = sorted(auc, key=auc.__getitem__, reverse=True)
     named = ranking if len(auc) <= NAMED_CURVES else ranking[:3] + ranking[-3:]
     for index, (false, true) in curves.items():
         if index in named:
@@ -95,8 +96,8 @@ def tsne_figure(features: np.ndarray, labels: np.ndarray, classes: list[str], ti
     many = colormaps["turbo"](np.linspace(0.05, 0.95, len(classes)))
     for index, name in enumerate(classes):
         color = COLORS[index] if len(classes) <= len(COLORS) else many[index]
-        own = places[labels == index]
-        axis.scatter(*own.T, s=10, color=color, marker=MARKERS[index % len(MARKERS)], label=name, linewidths=0, alpha=0.8)
+        x, y = places[labels == index].T
+        axis.scatter(x, y, s=10, color=color, marker=MARKERS[index % len(MARKERS)], label=name, linewidths=0, alpha=0.8)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_title(f"{title}\nt-SNE of {len(labels)} images, perplexity {perplexity:.3g}", fontsize=8)
@@ -145,7 +146,7 @@ def gallery_figure(
     columns = max(len(indices) for indices in cases.values())
     figure = Figure(figsize=(1.5 * columns + 0.2, 3.75 * len(cases) + 0.4), dpi=130, layout="constrained")
     figure.suptitle(title, fontsize=8)
-    for part, (kind, indices) in zip(np.atleast_1d(figure.subfigures(len(cases), 1)), cases.items(), strict=True):
+    for part, (kind, indices) in zip(figure.subfigures(len(cases), 1, squeeze=False).flat, cases.items(), strict=True):
         part.suptitle(kind, fontsize=9)
         axes = part.subplots(2, columns, squeeze=False)
         for axis in axes.flat:

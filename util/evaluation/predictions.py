@@ -1,6 +1,7 @@
 """``predictions.csv``: what a classifier said about each image, written by an evaluation and read by all that follows."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,13 @@ class Predictions(NamedTuple):
     labels: np.ndarray | None = None
     patients: list[str] | None = None
 
+    @property
+    def truth(self) -> np.ndarray:
+        """The labels, for what cannot do without; ValueError where they are not known."""
+        if self.labels is None:
+            raise ValueError("predictions without labels: read them with labelled=True")
+        return self.labels
+
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write columns ``file``, ``label`` and ``patient`` where known, ``prediction``, and ``p(CLASS)`` for each class.
@@ -34,7 +42,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     Probabilities have as many digits as their type holds, so that ties and orders are the same after reading.
     """
     files, probabilities, classes, labels, patients = predictions
-    columns = {"file": files}
+    columns: dict[str, Iterable[str]] = {"file": files}
     if labels is not None:
         columns["label"] = [classes[label] for label in labels]
     columns["prediction"] = [classes[index] for index in probabilities.argmax(1)]
@@ -86,8 +94,8 @@ def _probabilities(path: Path, table: Table, classes: list[str]) -> np.ndarray:
         except ValueError:
             raise InputError(f"{path}, line {line}: a probability is no number") from None
     right = (found >= 0).all(1) & (abs(found.sum(1) - 1) < 1e-3)  # a sum of rounded numbers
-    for row in np.flatnonzero(~right):
-        raise InputError(f"{path}, line {table.lines[row]}: the probabilities of a row must lie in [0, 1] and add up to 1")
+    for wrong in np.flatnonzero(~right):
+        raise InputError(f"{path}, line {table.lines[wrong]}: the probabilities of a row must lie in [0, 1] and add up to 1")
     return found
 
 

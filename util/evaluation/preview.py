@@ -56,7 +56,7 @@ def sheet(
     rows, columns = len(images), len(names)
     side = images.shape[-1]
     patch_size = side // maps.shape[-1]
-    figure = Figure(figsize=(1.9 * columns, 2.02 * rows + 1.0), layout="constrained", dpi=120)
+    figure = Figure(figsize=(1.9 * columns, 1.9 * rows + 0.9), layout="constrained", dpi=120)
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
@@ -74,7 +74,7 @@ def sheet(
                 tint = image.new_tensor(colour)
                 paint_patches(decision, index, patch_size, lambda _, area, tint=tint: 0.45 * area + 0.55 * tint)
             axes[row][2].imshow(decision.numpy(), interpolation="nearest")
-        if prediction is not None:
+        if split and prediction is not None:
             rebuilt = image.clone()
             blocks = prediction[row].reshape(-1, patch_size, patch_size, 3).cpu()
             paint_patches(rebuilt, split.masked[row], patch_size, lambda n, _, blocks=blocks: blocks[n])

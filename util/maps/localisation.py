@@ -30,14 +30,14 @@ def localise(
         ``map_gain``, ``map_pointing`` and ``map_average_precision`` of the source in use, flattened or sharpened as SAM
         draws by it, and ``localisation``: what :func:`measure` gives for all sources.
     """
-    chosen = [index for index, mask in enumerate(masks) if mask]
-    if not chosen:
+    with_lesion = {index: mask for index, mask in enumerate(masks) if mask}
+    if not with_lesion:
         return {}
-    maps = sources.maps_by_source(model, images, inference, chosen)
+    maps = sources.maps_by_source(model, images, inference, list(with_lesion))
     drawn_by = maps[sources.canonical(used, len(model.blocks))]
     if sam:
         drawn_by = temper(drawn_by.flatten(1), sam.temperature).view_as(drawn_by)
-    result = measure({**maps, "in use": drawn_by}, [masks[index] for index in chosen], inference.input_size)
+    result = measure({**maps, "in use": drawn_by}, list(with_lesion.values()), inference.input_size)
     of_used = result["sources"].pop("in use")
     return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": result}
 
@@ -51,13 +51,13 @@ def find_masks(images: Images, folder: str | None) -> list[Path | None]:
     Raises:
         InputError: when ``folder`` is given and holds no mask of any image.
     """
-    root = Path(folder) if folder else images.root.parent / "masks" / images.root.name
+    root = Path(folder) if folder else images.root / "masks" / images.split
     found = []
     for path in map(Path, images.paths):
         candidates = (root / path.parent.name / f"{path.stem}.png", root / f"{path.stem}.png")
         found.append(next((mask for mask in candidates if mask.is_file()), None))
     if folder and not any(found):
-        raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.root}")
+        raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.split}")
     return found
 
 

@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from collections.abc import Hashable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -62,7 +63,8 @@ def choose(args: argparse.Namespace, records: list[Record], digests: list[str]) 
             how = f"As in the table {args.split.name}."
         splitting.check(keys, splits, ("train", "val"))
         return splits, how
-    tags, whole = [[] for _ in records], []
+    tags: list[list[Hashable]] = [[] for _ in records]
+    whole = []
     if args.by == "patient":
         if not any(record.patient for record in records):
             raise InputError(f"--by patient: the download does not tell the {data_set.group}; complete it")

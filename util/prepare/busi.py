@@ -25,7 +25,7 @@ def find(entries: list[Entry]) -> Found:
     images = {(label, number): entry for (label, number, mask), entry in files.items() if not mask}
     if not images:
         raise InputError(f"no benign/, malignant/, normal/ with images such as 'benign (1).png'; {contents(entries)}")
-    masks = defaultdict(tuple)
+    masks: dict[tuple[str, int], tuple[Entry, ...]] = defaultdict(tuple)
     for (label, number, mask), entry in files.items():
         if mask:
             masks[label, number] += (entry,)

@@ -68,7 +68,8 @@ def find(entries: list[Entry], window: tuple[float, float] | None = None, margin
         margin: see :func:`draw`.
     """
     rows = find_table(entries, r"dl_info\.csv", COLUMNS, "table DL_info.csv (NIH)")
-    seen, lesions = Counter(), []
+    seen: Counter[str] = Counter()
+    lesions = []
     for row in rows:
         seen[row["File_name"]] += 1
         kind = row["Coarse_lesion_type"].removesuffix(".0")
@@ -87,10 +88,10 @@ def find(entries: list[Entry], window: tuple[float, float] | None = None, margin
     records = []
     for row, label, number in lesions:
         if row["File_name"] in slices:
-            own = window or numbers(row, "DICOM_windows", 2)
-            if own[0] >= own[1]:
-                raise InputError(f"DL_info.csv: {row['File_name']} has the window {own[0]:g} to {own[1]:g}")
-            picture = partial(draw, window=own, box=numbers(row, "Bounding_boxes", 4), margin=margin)
+            low, high = window or numbers(row, "DICOM_windows", 2)
+            if low >= high:
+                raise InputError(f"DL_info.csv: {row['File_name']} has the window {low:g} to {high:g}")
+            picture = partial(draw, window=(low, high), box=numbers(row, "Bounding_boxes", 4), margin=margin)
             name, part = f"{row['File_name'].removesuffix('.png')}-{number}.png", PARTS[row["Train_Val_Test"]]
             records.append(Record(label, name, slices[row["File_name"]], part, row["Patient_index"], draw=picture))
     return Found(

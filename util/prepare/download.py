@@ -9,13 +9,17 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO, TypeVar
 
 from util.system.errors import DiskError, InputError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # what file managers leave behind, and names with a dot in front
 OTHER_ARCHIVES = {".rar", ".7z", ".tar", ".gz", ".tgz"}
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +28,18 @@ class Entry:
 
     Attributes:
         path: where it lies in the download, with ``/``; a zip counts as a folder.
-        file: the file itself where it is unpacked, else None.
-        archive, member: the zip that holds it and its place there, else None.
+        read_bytes: reads it, from its own file or from the zip that holds it.
+        file: its own file, None in a zip.
     """
 
     path: str
+    read_bytes: Callable[[], bytes]
     file: Path | None = None
-    archive: zipfile.ZipFile | None = None
-    member: zipfile.ZipInfo | None = None
 
     def read(self) -> bytes:
         """The content; raises :class:`InputError` naming a file that cannot be read, or a zip that is damaged there."""
         try:
-            return self.file.read_bytes() if self.file else self.archive.read(self.member)
+            return self.read_bytes()
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             raise InputError(f"{self.path}: cannot be read ({error})") from None
 
@@ -101,9 +104,9 @@ def open_download(root: Path) -> Iterator[list[Entry]]:
     zips = {path: [file] for path, file in files.items() if path.lower().endswith(".zip")}
     zips |= {path[:-4]: volumes(file) for path, file in files.items() if path.lower().endswith(".zip.001")}
     with ExitStack() as stack:
-        entries = [Entry(path, file) for path, file in files.items() if path not in zips]
+        entries = [Entry(path, file.read_bytes, file) for path, file in files.items() if path not in zips]
         for path, parts in sorted(zips.items()):
-            whole = parts[0].open("rb") if len(parts) == 1 else io.BufferedReader(Joined(parts))
+            whole: IO[bytes] = parts[0].open("rb") if len(parts) == 1 else io.BufferedReader(Joined(parts))
             entries += members(stack, stack.enter_context(whole), path)
         yield entries
 
@@ -131,7 +134,7 @@ def volumes(first: Path) -> list[Path]:
     return parts
 
 
-def members(stack: ExitStack, file: io.IOBase, path: str) -> Iterator[Entry]:
+def members(stack: ExitStack, file: IO[bytes], path: str) -> Iterator[Entry]:
     """The files in an open zip, which ``stack`` closes; zips among them are opened too."""
     try:
         archive = stack.enter_context(zipfile.ZipFile(file))
@@ -144,7 +147,7 @@ def members(stack: ExitStack, file: io.IOBase, path: str) -> Iterator[Entry]:
         if member.flag_bits & 1:
             raise InputError(f"{path}: locked by a password; unpack it first")
         if not inside.lower().endswith(".zip"):
-            yield Entry(inside, archive=archive, member=member)
+            yield Entry(inside, partial(archive.read, member))
             continue
         unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
         try:
@@ -158,7 +161,7 @@ def members(stack: ExitStack, file: io.IOBase, path: str) -> Iterator[Entry]:
         yield from members(stack, unpacked, inside)
 
 
-def pick(entries: Iterable[Entry], key: Callable[[Entry], Hashable | None]) -> tuple[dict[Hashable, Entry], list[Entry]]:
+def pick(entries: Iterable[Entry], key: Callable[[Entry], Key | None]) -> tuple[dict[Key, Entry], list[Entry]]:
     """The entries that ``key`` names, by that name, in the order of names, and the image files that it does not name.
 
     A file that is there twice (a zip and its unpacked folder) counts once, unpacked if it can be.
@@ -166,7 +169,8 @@ def pick(entries: Iterable[Entry], key: Callable[[Entry], Hashable | None]) -> t
     Raises:
         InputError: when two files of one name differ.
     """
-    found, others = {}, []
+    found: dict[Key, Entry] = {}
+    others = []
     for entry in entries:
         name = key(entry)
         if name is None:

@@ -24,7 +24,7 @@ def stem(name: str) -> str:
 
 def find_pairs(entries: list[Entry]) -> dict[str, str]:
     """The examination of each image, by the row of ``messidor-2.csv`` (``left;right``) that names it; empty without it."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for entry in entries:
         if entry.name.lower() == "messidor-2.csv":
             for row in parse(entry.read(), entry.path, ()):
@@ -36,18 +36,18 @@ def find_pairs(entries: list[Entry]) -> dict[str, str]:
 def find(entries: list[Entry]) -> Found:
     """Images by the table of grades; those that its authors could not grade are left out."""
     rows = find_table(entries, r"messidor_data\.csv", COLUMNS, "table of grades messidor_data.csv (Kaggle)")
-    grades = {}
+    grades: dict[str, str | None] = {}
     for row in rows:
-        gradable, grade = (row[column].removesuffix(".0") for column in reversed(COLUMNS[1:]))
-        if gradable == "1" and grade not in CLASSES:
-            raise InputError(f"messidor_data.csv: {row['image_id']} has grade {grade!r}, not 0 to 4")
-        grades[stem(row["image_id"])] = grade if gradable == "1" else None
+        gradable, given = (row[column].removesuffix(".0") for column in reversed(COLUMNS[1:]))
+        if gradable == "1" and given not in CLASSES:
+            raise InputError(f"messidor_data.csv: {row['image_id']} has grade {given!r}, not 0 to 4")
+        grades[stem(row["image_id"])] = given if gradable == "1" else None
     images, others = pick(entries, lambda entry: stem(entry.name) if entry.is_image and stem(entry.name) in grades else None)
     pairs = find_pairs(entries)
     records = [
-        Record(grades[image], entry.name, entry, patient=pairs.get(image, ""))
+        Record(grade, entry.name, entry, patient=pairs.get(image, ""))
         for image, entry in images.items()
-        if grades[image] is not None
+        if (grade := grades[image])
     ]
     missing = [row["image_id"] for row in rows if grades[stem(row["image_id"])] and stem(row["image_id"]) not in images]
     ungradable = sum(grade is None for grade in grades.values())

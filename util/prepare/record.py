@@ -97,7 +97,7 @@ def name_apart(records: list[Record]) -> list[Record]:
     """
     times = Counter(record.key for record in records)
     named = [replace(each, name=f"{each.part}-{each.name}") if times[each.key] > 1 else each for each in records]
-    seen = {}
+    seen: dict[tuple[str, str], Record] = {}
     for record in named:
         other = seen.setdefault(record.key, record)
         if other is not record:

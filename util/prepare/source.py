@@ -1,7 +1,7 @@
 """What is said about a prepared folder: its numbers, what a split lets leak, and the ``SOURCE.md`` that goes with it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from util.prepare.record import DataSet, Record
 from util.prepare.splitting import val_count
@@ -12,12 +12,12 @@ def count_table(data_set: DataSet, records: list[Record], splits: list[str]) -> 
     """Images of each class and split as a Markdown table, beside the paper's validation images (inferred)."""
     counts = Counter((record.label, split) for record, split in zip(records, splits, strict=True))
     used = [split for split in SPLITS if split in splits]
-    rows = [["class", "images", *used, "paper's val (inferred)"]]
+    rows: list[list[str | int]] = [["class", "images", *used, "paper's val (inferred)"]]
     for label in data_set.classes:
         published = data_set.published_count(label)
         own = [counts[label, split] for split in used]
         rows.append([label, sum(own), *own, "not known" if published is None else val_count(published)])
-    sums = [sum(row[column] for row in rows[1:]) for column in range(1, len(used) + 2)]
+    sums = [len(records), *(splits.count(split) for split in used)]
     rows.append(["all", *sums, data_set.paper[1] if "not known" not in rows[-1] else "not known"])
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join(str(value).ljust(width) for value, width in zip(row, widths, strict=True)) + " |"
@@ -25,7 +25,7 @@ def count_table(data_set: DataSet, records: list[Record], splits: list[str]) -> 
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
-def torn(tags: list[Hashable], splits: list[str]) -> tuple[int, int]:
+def torn(tags: Sequence[Hashable], splits: list[str]) -> tuple[int, int]:
     """How many tags several images share, and how many of those have images in more than one split; empty tags count not."""
     where = defaultdict(list)
     for tag, split in zip(tags, splits, strict=True):

@@ -6,7 +6,7 @@ of ``n`` images of a class, ``3 * n // 10`` are for validation. That rule is inf
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from fractions import Fraction
 
 from util.system.errors import InputError
@@ -17,7 +17,7 @@ def val_count(images: int) -> int:
     return 3 * images // 10
 
 
-def join(tags: list[list[Hashable]]) -> list[int]:
+def join(tags: Sequence[Sequence[Hashable]]) -> list[int]:
     """A group for each image so that images which share a tag, directly or through others, share the group.
 
     Args:
@@ -34,7 +34,7 @@ def join(tags: list[list[Hashable]]) -> list[int]:
             index = group[index]
         return index
 
-    seen = {}
+    seen: dict[Hashable, int] = {}
     for index, own in enumerate(tags):
         for tag in own:
             a, b = sorted((first(seen.setdefault(tag, index)), first(index)))

@@ -52,14 +52,14 @@ def find_table(entries: list[Entry], pattern: str, columns: tuple[str, ...], wha
     for entry in entries:
         if re.fullmatch(pattern, entry.name, re.IGNORECASE):
             rows = parse(entry.read(), entry.path, columns)
-            tables[entry.path] = [tuple(row[column] for column in columns) for row in rows]
+            tables[entry.path] = [{column: row[column] for column in columns} for row in rows]
     if not tables:
         raise InputError(f"no {what} in the download; {contents(entries)}")
-    (first, rows), *others = tables.items()
+    (first, found), *others = tables.items()
     for path, each in others:
-        if each != rows:
+        if each != found:
             raise InputError(f"{first} and {path} differ; remove the wrong one")
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    return found
 
 
 def write_split(records: list[Record], splits: list[str], paths: list[str]) -> str:
@@ -89,7 +89,7 @@ def read_split(file: Path) -> dict[tuple[str, str], str]:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"--split {file}: cannot be read ({error.strerror})") from None
-    splits = {}
+    splits: dict[tuple[str, str], str] = {}
     for number, row in enumerate(parse(data, f"--split {file}", ("path", "label", "split")), 2):
         key = row["label"], PurePosixPath(row["path"].replace("\\", "/")).stem.lower()
         if row["split"] not in SPLITS:

@@ -17,19 +17,19 @@ def say(message: str) -> None:
         print(message, flush=True)
 
 
-def track(items: Iterable, title: str, total: int | None = None, scale: int = 1) -> Iterator:
+def track(items: Iterable, title: str, total: int, scale: int = 1) -> Iterator:
     """Yield from ``items`` while showing how far the work is, its rate and the time left.
 
     Args:
         items: what to go through.
         title: what the work is.
-        total: number of items, where ``len(items)`` does not tell.
+        total: number of items.
         scale: number of images in an item (a batch holds many).
     """
     if not distributed.is_main():
         yield from items
         return
-    total = (len(items) if total is None else total) * scale
+    total *= scale
     if sys.stderr.isatty():
         with tqdm(total=total, desc=title, unit="image", leave=False, dynamic_ncols=True) as bar:
             for item in items:

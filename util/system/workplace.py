@@ -18,8 +18,10 @@ from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
 
-RUN_FILES = ("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png")
-RUN_FILES += ("log.txt", "run.json", "bad-batch.txt", "skipped.txt")
+RUN_FILES = (
+    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png"),
+    *("log.txt", "run.json", "bad-batch.txt", "skipped.txt"),
+)
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -13,7 +13,7 @@ from util.system import distributed
 class Averages:
     """Running means of values that stay on the device, so that a training step need not wait for them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.count = 0

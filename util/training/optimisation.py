@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,12 @@ def parameter_groups(
     return list(groups.values())
 
 
+class LearningRate(Protocol):
+    """A learning rate over time, counted in epochs: :class:`Schedule` and segmentation's others."""
+
+    def at(self, epoch: float) -> float: ...
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Linear warm-up from zero, then half a cosine down to ``min_lr``; all lengths in epochs."""
@@ -84,7 +91,7 @@ class Stepper:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
+        schedule: LearningRate,
         precision: Precision,
         accum_iter: int = 1,
         clip_grad: float | None = None,

@@ -22,9 +22,9 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
     """
     if not resume:
         return None
-    if resume == "auto" and folder is None:
-        raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
     if resume == "auto":
+        if folder is None:
+            raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
         found = checkpoint.newest(folder)
         if found is None:
             say(f"--resume auto: no checkpoint in {folder}, starting from the beginning")

@@ -227,8 +227,10 @@ class Training:
 
 
 # Options that may differ in a resumed run without a word
-PLACES = ("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint")
-PLACES += ("data_path", "root", "num_workers", "pin_mem", "device", "amp")
+PLACES = (
+    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint"),
+    *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
+)
 
 
 def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
