@@ -2,14 +2,13 @@
 
 import json
 import re
-from argparse import Namespace
 from statistics import mean
 
 import pytest
 from conftest import ROOT
 
 from benchmarks.ablation.tables import difference, interval, map_figures, measures, spread
-from main_finetune import remark_on_masking
+from util.protocol import remark_on_masking
 
 PAGE = (ROOT / "RESULTS.md").read_text()
 RESULTS = {
@@ -119,10 +118,9 @@ def test_images_and_chance():
     assert f"{100 * leak['random']:.0f} % from random positions" in prose("btmd-every5")
 
 
-def test_fine_tuning_quotes_the_same_figures(capsys):
+def test_fine_tuning_quotes_the_same_figures():
     """The line that fine-tuning by the paper's protocol prints."""
-    remark_on_masking(Namespace(masking="attention", protocol="paper"))
-    told = capsys.readouterr().out
+    told = remark_on_masking("attention", "paper")
     for name, ends in (("busi", "({} to {})"), ("btmd-every5", "({} to {};")):
         differences = [
             measures(RESULTS[name], ONLY, seed)[TOP1] - measures(RESULTS[name], "MSMAE", seed)[TOP1]
