@@ -303,12 +303,8 @@ def main() -> None:
     preview = Preview(val_images, inference, args.map, hides, decision_title, f"{args.model}, {folder.name}")
     mixup, erasing = None, None
     if args.mixup or args.cutmix or args.cutmix_minmax:
-        mixup = Mixup(
-            *(args.mixup, args.cutmix, args.cutmix_minmax),
-            *(args.mixup_prob, args.mixup_switch_prob, args.mixup_mode),
-            label_smoothing=args.smoothing,
-            num_classes=len(classes),
-        )
+        mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
+        mixup = Mixup(*mixing, label_smoothing=args.smoothing, num_classes=len(classes))
     if args.reprob:
         erasing = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=workplace.device)
 

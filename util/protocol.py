@@ -89,7 +89,7 @@ def remark_on_masking(masking: str, protocol: str) -> str:
     if masking == "random":
         return "note: fine-tuning on as many patches as SAM would leave visible, chosen at random"
     cost = (
-        "note: fine-tuning on SAM's visible patches, as in the paper. With small models this ended 15 points below all patches "
-        "on BUSI (6 to 24) and 11 on Brain Tumor MRI (-4 to 25; RESULTS.md)"
+        "note: fine-tuning on SAM's visible patches, as in the paper. With small models this ended 15 points below all "
+        "patches on BUSI (6 to 24) and 11 on Brain Tumor MRI (-4 to 25; RESULTS.md)"
     )
     return f"{cost}. --protocol tuned uses all patches" if protocol == "paper" else cost
