@@ -7,6 +7,9 @@ from statistics import mean
 import pytest
 from conftest import ROOT
 
+import main_finetune
+import main_pretrain
+import segmentation.protocol
 from benchmarks.ablation.tables import difference, interval, map_figures, measures, spread
 from util.protocol import remark_on_masking
 
@@ -128,6 +131,14 @@ def test_fine_tuning_quotes_the_same_figures():
         ]
         centre, low, high = (round(value) for value in interval(differences))
         assert str(centre) in told and ends.format(low, high) in told
+
+
+def test_the_table_of_protocols_names_every_option_that_one_sets():
+    table = re.search(r"^## Protocols.*?(?=^## )", (ROOT / "METHOD.md").read_text(), re.M | re.S)[0]
+    for protocols in (main_pretrain.PROTOCOLS, main_finetune.PROTOCOLS, segmentation.protocol.PROTOCOLS):
+        paper, tuned = protocols["paper"], protocols["tuned"]
+        differ = [name for name in paper if paper[name] != tuned[name]]
+        assert differ and all(f"--{name}" in table for name in differ)
 
 
 def test_no_schedule_is_called_the_papers_that_no_source_states():
