@@ -11,6 +11,7 @@ import main_finetune
 import main_pretrain
 import segmentation.protocol
 from benchmarks.ablation.tables import difference, interval, map_figures, measures, spread
+from benchmarks.speed import flops
 from util.protocol import remark_on_masking
 
 PAGE = (ROOT / "RESULTS.md").read_text()
@@ -155,5 +156,9 @@ def test_what_to_expect_quotes_the_figures():
             cells.append(mean(look["localisation"]["sources"][source]["pointing"] for look in looks))
         assert f"| {looks[0]['epoch']} | {' | '.join(f'{100 * cell:.0f} %' for cell in cells)} |" in page
     told = " ".join(page.split())
+    steps = [flops.pretraining_step_flops("vit_base_patch16", 224, *shares) for shares in ((0.45, 0.3), (0.75, 0.0))]
+    steps += [flops.finetuning_step_flops("vit_base_patch16", 224, *shares) for shares in ((0.45, 0.3), (0.0, 0.0))]
+    assert "{:.1f} GFLOP an image with SAM and {:.1f} with random".format(*(step / 1e9 for step in steps[:2])) in told
+    assert "{:.1f} with SAM and {:.1f} on all patches".format(*(step / 1e9 for step in steps[2:])) in told
     assert in_words(RESULTS["busi"], ONLY, ALONE, HEAD) in told
     assert f"in {spread([100 * map_figures(run)['consensus']['pointing'] for run in runs['MAE'].values()], 0)} %" in told
