@@ -18,7 +18,7 @@ SMALL = --data_path $(PHANTOMS) --batch_size 32 --crop_scale 0.6 1 --device cpu
 
 demo: $(VENV)/ready
 	rm -rf demo
-	$(BIN)/python -m util.phantom $(PHANTOMS) --train 2000 --val 400 --size 64
+	$(BIN)/python -m util.phantom $(PHANTOMS) --train 2000 --val 400 --test 400 --size 64
 	$(BIN)/python main_pretrain.py $(PRETRAIN) $(SMALL) --output_dir demo/pretrain
 	$(BIN)/python main_finetune.py --protocol tuned $(FINETUNE) $(SMALL) --output_dir demo/finetune
 	$(BIN)/python main_finetune.py --eval --resume demo/finetune/checkpoint-last.pth --data_path $(PHANTOMS) --device cpu \

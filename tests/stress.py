@@ -197,7 +197,7 @@ def main() -> None:
             lost += not same
             print(f"{phase}: {len(statuses)} x {number.name}, resumed to the end: weights identical: {same}", flush=True)
     print("bad files, bad invocations and hostile checkpoints:", flush=True)
-    tests = "tests/test_errors.py tests/test_images.py tests/test_checkpoint.py"
+    tests = "tests/test_errors.py tests/data/test_images.py tests/training/test_checkpoint.py"
     lost += subprocess.call([sys.executable, "-m", "pytest", "-q", *tests.split()], cwd=ROOT)
     import test_errors
 
