@@ -1,4 +1,4 @@
-"""Draw the figures that ``benchmarks.speed`` wrote: ``python -m benchmarks.plot`` makes ``Fig/speed.png``."""
+"""Draw the figures that ``benchmarks.speed`` wrote: ``python -m benchmarks.speed.plot`` makes ``Fig/speed.png``."""
 
 import argparse
 import json

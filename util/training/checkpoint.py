@@ -15,6 +15,7 @@ from torch import Tensor
 
 from util.retired import LAST_COMMIT, by_todays_names
 from util.system.errors import InputError
+from util.training.damage import check_content, check_file, plainly, square_side
 
 FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images resized bilinearly
 
@@ -81,7 +82,7 @@ class Checkpoint:
     @property
     def input_size(self) -> int:
         """Side in pixels of the square images that the position embedding is made for."""
-        return round(self.shape.num_patches**0.5) * self.shape.patch_size
+        return square_side(self.shape.num_patches, self.path) * self.shape.patch_size
 
     @property
     def pooling(self) -> str:
@@ -155,11 +156,14 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
         weights: read them; if not, tensors have a shape and no values, and a large file takes no time.
 
     Raises:
-        InputError: when there is no such file, or it is no checkpoint, or it would run code.
+        InputError: when there is no such file, or it is no checkpoint, is damaged or malformed, or would run code.
     """
+    if not str(path):
+        raise InputError("a checkpoint is wanted, and its path is empty")
     path = Path(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
+    check_file(path)
     try:
         if path.suffix == ".safetensors":
             content: Any = load_safetensors(path)
@@ -167,8 +171,7 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:160]
-        raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason})") from None
+        raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason_in(error)})") from None
     refuse_released_setr(content, path)
     if isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()):
         content = {"model": content}  # a bare state dict
@@ -178,9 +181,18 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
         content["args"] = vars(content["args"])
     if "reg_token" in content["model"]:
         raise InputError(f"{path} has register tokens, which are not supported; commit {LAST_COMMIT} was the last with them")
+    check_content(content, path)
     if content.get("format", FORMAT) > FORMAT:
         raise InputError(f"{path} was written by a newer version of this project (format {content['format']})")
     return Checkpoint(path, content)
+
+
+def reason_in(error: Exception) -> str:
+    """Why PyTorch refuses a file, in plain words and without its advice to load the file anyway."""
+    text = plainly(error)
+    if "weights only" in text.lower() or "weights_only" in text.lower():
+        return "it holds more than tensors and would run code, such as a whole pickled model, or it is damaged"
+    return text
 
 
 def refuse_released_setr(content: Any, path: Path) -> None:
