@@ -1,5 +1,6 @@
 """What tests share: a tiny set of phantoms, and the scripts called as a user calls them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -62,6 +63,19 @@ def content_of(path: Path) -> dict:
     from util.training import checkpoint
 
     return checkpoint.load(path).content
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    """Whether two checkpoints hold bit-identical weights, after the same epoch."""
+    import torch
+
+    a, b = content_of(a), content_of(b)
+    return all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"]) and a["epoch"] == b["epoch"]
+
+
+def log_of(folder: Path) -> list[dict]:
+    """The lines of a run's ``log.txt``, one an epoch."""
+    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, same_weights
 from PIL import Image
 
 from util.phantom import write_phantoms
@@ -87,10 +87,10 @@ def interrupt(
     return statuses
 
 
-def same_weights(a: Path, b: Path) -> bool:
+def same_state(a: Path, b: Path) -> bool:
     """Whether two checkpoints hold bit-identical weights, optimiser state and maps."""
+    weights = same_weights(a, b)
     a, b = content_of(a), content_of(b)
-    weights = all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
     moments = all(
         torch.equal(state["exp_avg_sq"], b["optimizer"]["state"][key]["exp_avg_sq"])
         for key, state in a["optimizer"]["state"].items()
@@ -193,7 +193,7 @@ def main() -> None:
         for number, times in ((signal.SIGKILL, options.kills), (signal.SIGTERM, options.kills // 3)):
             folder = root / phase / number.name
             statuses = interrupt(command, folder, times, number, max(seconds, 1), rng)
-            same = same_weights(folder / "checkpoint-last.pth", root / phase / "whole" / "checkpoint-last.pth")
+            same = same_state(folder / "checkpoint-last.pth", root / phase / "whole" / "checkpoint-last.pth")
             lost += not same
             print(f"{phase}: {len(statuses)} x {number.name}, resumed to the end: weights identical: {same}", flush=True)
     print("bad files, bad invocations and hostile checkpoints:", flush=True)

@@ -1,31 +1,28 @@
-"""Both scripts as a user runs them: files, logs, schedule, resuming, evaluation, options."""
+"""Both scripts as a user runs them: files, logs, schedule, evaluation, options."""
 
 import csv
 import json
 import math
 import os
 import shutil
-import time
-from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_script
+from conftest import (
+    FINETUNE_SCHEDULE,
+    PRETRAIN_SCHEDULE,
+    TINY_FINETUNE,
+    TINY_PRETRAIN,
+    content_of,
+    log_of,
+    run_script,
+    same_weights,
+)
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from util.maps.sources import names
 from util.phantom import write_phantoms
-from util.training import checkpoint
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
-
-
-def same_weights(a, b):
-    a, b = content_of(a), content_of(b)
-    return all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"]) and a["epoch"] == b["epoch"]
 
 
 def test_files_of_a_pretraining(pretrained):
@@ -114,96 +111,6 @@ def test_evaluation(finetuned, phantoms, tmp_path):
     )
     assert f"top-1               {100 * figures['top1']:.2f} % (" in result.stdout and "relevance" in result.stdout
     assert figures["top1"] == pytest.approx(log_of(finetuned)[-1]["val_top1"])
-
-
-@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
-def test_resuming_equals_an_uninterrupted_run(phase, pretrained, finetuned, phantoms, tmp_path):
-    """Also with another number of loader workers, and after damage to the newest checkpoint."""
-    finished = {"pretrain": pretrained, "finetune": finetuned}[phase]
-    options = {
-        "pretrain": f"main_pretrain.py {TINY_PRETRAIN} {PRETRAIN_SCHEDULE}",
-        "finetune": f"main_finetune.py {TINY_FINETUNE} {FINETUNE_SCHEDULE} --finetune {pretrained / 'checkpoint-last.pth'}",
-    }[phase].replace("--num_workers 0", "--num_workers 2")
-    folder = tmp_path / "stopped"
-    folder.mkdir()
-    middle = {"pretrain": "checkpoint-2.pth", "finetune": "checkpoint-1.pth"}[phase]
-    shutil.copy(finished / middle, folder)
-    shutil.copy(finished / "log.txt", folder)
-    (folder / "checkpoint-last.pth").write_bytes((finished / "checkpoint-last.pth").read_bytes()[:1000])
-    result = run_script(f"{options} --data_path {phantoms} --output_dir {folder} --resume auto", tmp_path)
-    assert (
-        "skipped" in result.stdout
-        and f"resuming {folder / middle}" in result.stdout
-        and "in the resumed run" not in result.stdout
-    )
-    assert same_weights(folder / "checkpoint-last.pth", finished / "checkpoint-last.pth")
-    drop_rate = [{k: v for k, v in line.items() if k != "images_per_second"} for line in log_of(folder)]
-    assert drop_rate == [{k: v for k, v in line.items() if k != "images_per_second"} for line in log_of(finished)]
-
-
-def test_resume_says_what_changed_and_when_there_is_nothing_to_do(call, pretrained, phantoms, tmp_path):
-    folder = shutil.copytree(pretrained, tmp_path / "run")
-    command = f"main_pretrain.py {TINY_PRETRAIN} {PRETRAIN_SCHEDULE}"
-    status, out, _ = call(f"{command} --clip_grad 5 --data_path {phantoms} --resume {folder / 'checkpoint-last.pth'}")
-    assert status == 0 and "--clip_grad was None in the resumed run and is 5.0 now" in out and "nothing to do" in out
-
-
-def test_resume_of_a_finished_fine_tuning_needs_no_other_option(call, finetuned, phantoms, tmp_path):
-    """Input size, patch size and pooling come from the checkpoint."""
-    folder = shutil.copytree(finetuned, tmp_path / "run")
-    command = f"main_finetune.py {TINY_FINETUNE} --epochs 3 --data_path {phantoms} --resume {folder / 'checkpoint-last.pth'}"
-    status, out, err = call(command)
-    assert status == 0 and "nothing to do: 3 epochs are done" in out, err
-    status, out, err = call(command.replace("--epochs 3", "--epochs 4"))
-    assert status == 0 and "--epochs was 3 in the resumed run and is 4 now" in out and "last epoch 3:" in out, err
-    assert [line["epoch"] for line in log_of(folder)] == [0, 1, 2, 3]
-
-
-def test_resume_auto_starts_afresh_in_an_empty_folder(call, phantoms, tmp_path):
-    command = (
-        f"main_pretrain.py {TINY_PRETRAIN} --epochs 1 --data_path {phantoms} --output_dir {tmp_path / 'new'} --resume auto"
-    )
-    status, out, _ = call(command)
-    assert status == 0 and "no checkpoint in" in out and (tmp_path / "new" / "checkpoint-0.pth").exists()
-
-
-def test_slow_checkpoints_are_saved_less_often(call, phantoms, tmp_path, monkeypatch):
-    """Where saving takes longer than the epochs, only the due ones are saved: by number, and the last."""
-    saved = []
-
-    def slow_save(path, **content):
-        saved.append(content["epoch"])
-        time.sleep(1)
-        checkpoint.save(path, **content)
-
-    monkeypatch.setattr("util.training.saver.checkpoint", SimpleNamespace(**{**vars(checkpoint), "save": slow_save}))
-    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 6 --sam_epoch 9 --save_every 4 --data_path {phantoms}"
-    assert call(f"{command} --output_dir {tmp_path / 'run'}")[0] == 0
-    assert saved == [0, 4, 5]
-
-
-def test_default_folder_is_kept_from_other_runs(call, phantoms, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 1 --data_path {phantoms}"
-    status, out, _ = call(command)
-    folder = tmp_path / "output_dir" / "pretrain-phantoms"
-    assert status == 0 and out.count("output folder: output_dir/pretrain-phantoms") == 2
-    before = (folder / "checkpoint-last.pth").read_bytes()
-    status, _, err = call(command)
-    assert status == 2 and "--resume auto" in err and "--overwrite" in err and len(err.splitlines()) == 1
-    assert (folder / "checkpoint-last.pth").read_bytes() == before
-    (folder / "mine.txt").write_text("not of a run")
-    status, _, _ = call(f"{command} --overwrite --seed 1")
-    assert status == 0 and (folder / "checkpoint-last.pth").read_bytes() != before
-    assert (folder / "mine.txt").exists() and len(log_of(folder)) == 1
-
-
-def test_same_seed_same_weights(call, phantoms, tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 1 --sam_epoch 0 --data_path {phantoms} --seed {seed}"
-        assert call(f"{command} --output_dir {tmp_path / name}")[0] == 0
-    assert same_weights(tmp_path / "a" / "checkpoint-last.pth", tmp_path / "b" / "checkpoint-last.pth")
-    assert not same_weights(tmp_path / "a" / "checkpoint-last.pth", tmp_path / "c" / "checkpoint-last.pth")
 
 
 def run_once(call, script, options, phantoms, folder):

@@ -13,7 +13,7 @@ import time
 import pytest
 import torch
 from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, content_of, run_script
-from stress import FINETUNE, PRETRAIN, finish, interrupt, same_weights
+from stress import FINETUNE, PRETRAIN, finish, interrupt, same_state
 
 from util.system import interruption
 
@@ -44,7 +44,7 @@ def test_a_run_that_is_interrupted_and_resumed_ends_with_the_same_weights(phase,
     times = 3 if number == signal.SIGKILL else 1
     statuses = interrupt(command, tmp_path / "run", times, number, seconds, random.Random(number + len(phase)))
     assert set(statuses) == {-9 if number == signal.SIGKILL else 128 + number}
-    assert same_weights(tmp_path / "run" / "checkpoint-last.pth", folder / "checkpoint-last.pth")
+    assert same_state(tmp_path / "run" / "checkpoint-last.pth", folder / "checkpoint-last.pth")
     if number != signal.SIGKILL:
         output = (tmp_path / "output.txt").read_text()
         assert f"stopped by {number.name}" in output and "Traceback" not in output

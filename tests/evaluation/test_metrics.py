@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, called as its own documentation has it; sets that lack a class."""
+"""Metrics against scikit-learn, called as its own documentation has it, and by hand; sets that lack a class."""
 
 import json
 import warnings
@@ -74,3 +74,30 @@ def test_one_class_alone_and_a_class_never_predicted():
     assert ranges["macro_auc"] is None and ranges["quadratic_kappa"] is None
     assert ranges["top1"] == [pytest.approx(0.025 ** (1 / 5)), 1]
     json.dumps([found, ranges], allow_nan=False)
+
+
+def test_figures_by_hand():
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 0, 1, 1, 0, 2])
+    probabilities = np.full((6, 3), 0.1)
+    probabilities[np.arange(6), predicted] = 0.8
+    results = classification_metrics(labels, probabilities, ["a", "b", "c"])
+    assert results["top1"] == pytest.approx(4 / 6)
+    assert results["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert results["per_class"]["a"]["sensitivity"] == pytest.approx(2 / 3)
+    assert results["per_class"]["a"]["specificity"] == pytest.approx(2 / 3)
+    assert results["per_class"]["b"]["specificity"] == pytest.approx(3 / 4)
+    f1 = [2 * 2 / (3 + 3), 2 * 1 / (2 + 2), 1.0]
+    assert results["macro_f1"] == pytest.approx(np.mean(f1))
+    assert results["per_class"]["c"]["auc"] == 1.0
+    assert results["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
+    lines = metrics_table(results, intervals(labels, probabilities, ["a", "b", "c"]))
+    assert "top-1               66.67 % (" in lines and "6 images; in brackets 95 % intervals" in lines
+
+
+def test_two_classes():
+    scores = np.array([0.1, 0.4, 0.35, 0.8])
+    results = classification_metrics(np.array([0, 0, 1, 1]), np.stack([1 - scores, scores], axis=1), ["no", "yes"])
+    assert results["macro_auc"] == pytest.approx(0.75)
+    yes = results["per_class"]["yes"]
+    assert [yes[name] for name in ("images", "sensitivity", "specificity", "auc")] == [2, 0.5, 1.0, pytest.approx(0.75)]

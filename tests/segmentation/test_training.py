@@ -7,11 +7,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, content_of, run_script
+from conftest import ROOT, content_of, log_of, run_script, same_weights
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, recall_score
 from test_errors import expect_one_line
-from test_scripts import log_of, same_weights
 
 from segmentation import train
 from segmentation.data import Pairs, RandomQuarterTurns, apply, augmentation

@@ -99,7 +99,7 @@ def test_files_that_are_no_checkpoint_are_told_apart(name, tmp_path):
 
 def test_a_whole_pickled_model_is_refused_without_advice_to_load_it(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
-    with pytest.raises(InputError, match="would run code, such as a whole model") as error:
+    with pytest.raises(InputError, match="would run code, such as a whole pickled model") as error:
         checkpoint.load(tmp_path / "model.pth")
     assert "weights_only" not in str(error.value)
 

@@ -34,9 +34,7 @@ def check_file(path: Path) -> None:
         except Exception as error:  # zipfile raises nearly anything on damaged headers
             raise InputError(f"{path} is damaged ({plainly(error)})") from None
         if damaged:
-            raise InputError(
-                f"{path} is damaged: the checksum of {damaged} is wrong, so the file changed after it was written"
-            )
+            raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong, the file changed since it was written")
 
 
 def check_content(content: dict, path: Path) -> None:
