@@ -10,7 +10,7 @@ from util.system.errors import InputError
 
 def data_path(path: str | None) -> None:
     if not path:
-        raise InputError("--data_path DIR is missing: the folder with train/CLASS/* and val/CLASS/*")
+        raise InputError("--data_path is missing: give the folder with train/CLASS/* and val/CLASS/*, or a table")
 
 
 def grid(input_size: int, patch_size: int) -> int:
