@@ -1,4 +1,4 @@
-# make demo: see MSMAE work on made-up images.   make test: lint and test.
+# make demo: see MSMAE work on made-up images.   make test: lint and test.   make lint: layout, mistakes, types.
 # make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
 # make ablation: compare the choices of masking and maps on made-up images.   make figures: draw the README's pictures.
 # Each sets itself up in .venv first.
@@ -8,21 +8,28 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
 EVAL ?= demo/eval
-SMALL = --batch_size 32 --crop_scale 0.6 1 --device cpu
+# the relevance points best after so short a pre-training
+PRETRAIN = --protocol tuned --map relevance --map_temperature 1 --model msmae_vit_micro_patch8 --input_size 64 \
+	--epochs 30 --warmup_epochs 2 --sam_epoch 15 --loc_interval 5 --blr 8e-3 --class_weight 0.5
+FINETUNE = --finetune demo/pretrain/checkpoint-last.pth --epochs 25 --warmup_epochs 2 --blr 5e-3 --layer_decay 0.9 --drop_path 0
+SMALL = --data_path $(PHANTOMS) --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo lint test stress bench ablation figures clean
+.PHONY: demo demo-paper lint test stress bench ablation figures clean
 
 demo: $(VENV)/ready
 	rm -rf demo
-	$(BIN)/python -m util.phantom $(PHANTOMS) --train 1200 --val 400 --size 64
-	$(BIN)/python main_pretrain.py --model msmae_vit_tiny_patch16 --input_size 64 --patch_size 8 --data_path $(PHANTOMS) \
-		--epochs 10 --warmup_epochs 1 --sam_epoch 5 --loc_interval 3 --blr 8e-3 $(SMALL) --output_dir demo/pretrain
-	$(BIN)/python main_finetune.py --model vit_tiny_patch16 --finetune demo/pretrain/checkpoint-last.pth \
-		--data_path $(PHANTOMS) --epochs 10 --warmup_epochs 1 --blr 4e-3 --layer_decay 0.9 $(SMALL) --output_dir demo/finetune
-	$(BIN)/python main_finetune.py --eval --resume demo/finetune/checkpoint-last.pth --model vit_tiny_patch16 \
-		--data_path $(PHANTOMS) --batch_size 32 --device cpu --output_dir demo/eval
+	$(BIN)/python -m util.phantom $(PHANTOMS) --train 2000 --val 400 --test 400 --size 64
+	$(BIN)/python main_pretrain.py $(PRETRAIN) $(SMALL) --output_dir demo/pretrain
+	$(BIN)/python main_finetune.py --protocol tuned $(FINETUNE) $(SMALL) --output_dir demo/finetune
+	$(BIN)/python main_finetune.py --eval --resume demo/finetune/checkpoint-last.pth --data_path $(PHANTOMS) --device cpu \
+		--output_dir demo/eval
 	$(BIN)/python -m util.report demo/pretrain demo/finetune demo/eval --output demo/report.html
-	@echo "pictures (image, attention map, SAM's decision, reconstruction): demo/pretrain/sheet-*.png; all of it: demo/report.html"
+	@echo "image, map, what SAM hides, reconstruction: demo/pretrain/sheet-29.png; all of it: demo/report.html"
+
+# what the paper's fine-tuning, on SAM's visible patches, reaches from the demo's encoder
+demo-paper: $(VENV)/ready
+	test -f demo/pretrain/checkpoint-last.pth || $(MAKE) demo
+	$(BIN)/python main_finetune.py $(FINETUNE) $(SMALL) --output_dir demo/paper --overwrite
 
 lint: $(VENV)/ready-to-test
 	$(BIN)/ruff check .
@@ -47,7 +54,7 @@ figures: $(VENV)/ready
 	test -f $(EVAL)/roc.png || $(MAKE) demo
 	test -f demo/pretrain/checkpoint-last.pth || $(MAKE) demo
 	test -d demo/segmentation || $(BIN)/python -m util.phantom demo/segmentation --train 400 --val 100 --size 64 --segmentation
-	$(BIN)/python segmentation/train.py --model vit_tiny_patch16 --patch_size 8 --input_w 64 --input_h 64 --root demo/segmentation \
+	$(BIN)/python segmentation/train.py --protocol tuned --root demo/segmentation \
 		--checkpoint demo/pretrain/checkpoint-last.pth --batch_size 8 --epochs 12 --optimizer AdamW --lr 5e-4 --warmup_epochs 1 \
 		--flips --device cpu --output_dir demo/segment --resume auto
 	$(BIN)/python segmentation/train.py --evaluate demo/segment/checkpoint-last.pth --root demo/segmentation --device cpu \

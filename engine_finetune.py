@@ -65,7 +65,7 @@ def evaluate(model: nn.Module, images: Images, inference: Inference) -> tuple[di
         features = model.forward_head(model.forward_features(pixels), pre_logits=True)
         return torch.cat([model.head(features).float().softmax(-1), features.float()], dim=1)
 
-    both = inference.over(compute, model, images, f"evaluating {images.root.name}")
+    both = inference.over(compute, model, images, f"evaluating {images.split}")
     probabilities, features = both.tensor_split([len(images.classes)], dim=1)
     results = classification_metrics(images.labels.numpy(), probabilities.numpy(), images.classes)
     results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), images.labels).item()

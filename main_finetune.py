@@ -13,9 +13,10 @@ from torch import nn
 
 import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
-from util import options, protocol
-from util.data.augment import Augment, PolicyAugment
-from util.data.folders import open_folders
+from util import checks, options, protocol
+from util.data.augment import Augment
+from util.data.copies import open_for_training
+from util.data.folders import has_split, open_splits
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
@@ -23,6 +24,7 @@ from util.evaluation.intervals import intervals
 from util.evaluation.pictures import draw_pictures
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.preview import Preview
+from util.evaluation.remarks import remarks
 from util.evaluation.table import metrics_table
 from util.maps import sources
 from util.maps.localisation import find_masks, localisation_table, localise
@@ -85,25 +87,28 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     options.add_augmentation_options(parser)
     running = options.add_running_options(parser)
     running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
+    running.add_argument(
+        "--split", choices=("test", "val"), help="what --eval evaluates (default: test/ where there is one)"
+    )
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
     settle_masking(args)
-    options.check_training(args)
-    check_options(args)
+    checks.training(args)
+    checks.finetuning(args)
     if (args.resume or args.finetune) and recorded is None:
         return args
-    options.check_data_path(args.data_path)
+    checks.data_path(args.data_path)
     args.model = args.model or "vit_base_patch16"
     args.input_size = args.input_size or 224
     args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
     args.pool = args.pool or "avg"
-    patches = options.check_grid(args.input_size, args.patch_size)
+    patches = checks.grid(args.input_size, args.patch_size)
     sources.check(args.map, ENCODERS[args.model]["depth"])
     if args.masking != "none" and not args.eval:
-        options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
+        checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     return args
 
 
@@ -119,23 +124,6 @@ def settle_masking(args: argparse.Namespace) -> None:
 def protocols_map(args: argparse.Namespace) -> str:
     """SAM draws by the last block's map in either protocol; where it does not run, a map is only shown."""
     return "last" if args.protocol == "paper" or args.masking == "attention" else "consensus"
-
-
-def check_options(args: argparse.Namespace) -> None:
-    """Raise :class:`InputError` where options of fine-tuning do not go together."""
-    if args.unmasked_epochs > args.epochs:
-        raise InputError(f"--unmasked_epochs {args.unmasked_epochs} is more than --epochs {args.epochs}")
-    if args.unmasked_epochs and args.masking == "none":
-        raise InputError(
-            f"--unmasked_epochs {args.unmasked_epochs}: no epoch is masked anyway; add --masking attention or random"
-        )
-    if args.aa:
-        PolicyAugment.check(args.aa)
-    if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
-        low, high = args.cutmix_minmax
-        raise InputError(f"--cutmix_minmax {low:g} {high:g}: the smaller share comes first")
-    if (args.mixup or args.cutmix or args.cutmix_minmax) and args.batch_size % 2:
-        raise InputError(f"--mixup and --cutmix pair the images of a batch: --batch_size {args.batch_size} must be even")
 
 
 def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
@@ -198,35 +186,29 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num
     return model
 
 
-def remark_on_masking(args: argparse.Namespace) -> None:
-    """Say in a line what hides patches in fine-tuning, and what that cost in our measurements."""
-    if args.masking == "none":
-        say("note: fine-tuning on all patches; --masking attention uses only those that SAM leaves visible")
-    elif args.masking == "attention" and args.protocol == "paper":
-        say(
-            "note: fine-tuning on SAM's visible patches, as in the paper. With small models this ended 15 points below all "
-            "patches on BUSI (6 to 24) and 11 on Brain Tumor MRI (-4 to 25; RESULTS.md). --protocol tuned uses all patches"
-        )
-
-
 def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     """``--eval``: metrics of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``, and pictures."""
-    (val_folder,) = open_folders(args.data_path, ("val",), args.num_classes)
-    classes = val_folder.classes
-    if source.outputs != len(classes) or source.classes not in (None, classes):
-        raise InputError(
-            f"{args.resume} tells {source.outputs} classes apart ({', '.join(source.classes or ['unnamed'])}), "
-            f"{args.data_path} has {len(classes)} ({', '.join(classes)})"
-        )
-    folder = Path(args.output_dir) if args.output_dir else named_folder("eval", args.data_path)
-    workplace = open_workplace(folder, args.device, args.amp)
+    split = args.split or ("test" if has_split(args.data_path, "test") else "val")
+    beside = ("train",) if has_split(args.data_path, "train") else ()
+    *train_files, files = open_splits(
+        args.data_path,
+        (*beside, split),
+        num_classes=args.num_classes,
+        classes=source.classes,
+        patients=args.patients,
+        on_patient_leak=args.on_patient_leak,
+    )
+    classes = files.classes
+    if source.outputs != len(classes):
+        raise InputError(f"{args.resume} tells {source.outputs} classes apart, {args.data_path} has {len(classes)}")
+    workplace = open_workplace(Path(args.output_dir or named_folder("eval", args.data_path)), args.device, args.amp)
     model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
     say(checkpoint.load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
     describe(workplace, "eval", options.plain(args))
-    images = Images(val_folder, args.cache, args.on_bad_image)
+    images = Images(files, args.cache, args.on_bad_image)
     note_skipped(workplace.folder, images)
     lesion_masks = find_masks(images, args.lesion_masks)
 
@@ -235,12 +217,19 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature) if args.masking == "attention" else None
     results, probabilities, features = engine.evaluate(model, images, inference)
     labels, chances = images.labels.numpy(), probabilities.numpy()
-    results = {"checkpoint": args.resume, **results, "intervals": intervals(labels, chances, classes)}
+    results = {"checkpoint": args.resume, "split": split, **results}
+    results["intervals"] = intervals(labels, chances, classes, images.patients)
     results |= localise(model, images, lesion_masks, inference, args.map, sam)
+    known = train_files[0].paths if train_files else []
+    results |= remarks(images.paths, labels, chances, classes, known, chose_epoch=split == "val" and source.is_best)
     if distributed.is_main():
-        write_predictions(workplace.folder / "predictions.csv", Predictions(images.paths, chances, classes, labels))
+        found = Predictions(images.paths, chances, classes, labels, images.patients)
+        write_predictions(workplace.folder / "predictions.csv", found)
         (workplace.folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    say(f"evaluated: {split}")
     say(metrics_table(results, results["intervals"]))
+    for line in results["remarks"]:
+        say(f"note: {line}")
     if "localisation" in results:
         say(localisation_table(results["localisation"]))
     name = "/".join(Path(args.resume).parts[-2:])
@@ -266,16 +255,18 @@ def main() -> None:
     resumed = source if source and goes_on(args, source) else None
 
     # what can be wrong is found before any image is read
-    folders = open_folders(args.data_path, ("train", "val"), args.num_classes)
-    classes = folders[0].classes
-    effective_batch = options.check_batches(args.batch_size, args.accum_iter, len(folders[0]))
+    train_files, val_files = open_for_training(
+        args.data_path, args.num_classes, args.patients, args.on_patient_leak, args.on_leak
+    )
+    classes = train_files.classes
+    effective_batch = checks.batches(args.batch_size, args.accum_iter, len(train_files))
     default_folder = named_folder("finetune", args.data_path)
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
     departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
-    remark_on_masking(args)
+    say(protocol.remark_on_masking(args.masking, args.protocol))
 
     # model
     seed_everything(args.seed, "weights")
@@ -291,7 +282,7 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in folders)
+    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in (train_files, val_files))
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
@@ -307,12 +298,8 @@ def main() -> None:
     preview = Preview(val_images, inference, args.map, hides, decision_title, f"{args.model}, {folder.name}")
     mixup, erasing = None, None
     if args.mixup or args.cutmix or args.cutmix_minmax:
-        mixup = Mixup(
-            *(args.mixup, args.cutmix, args.cutmix_minmax),
-            *(args.mixup_prob, args.mixup_switch_prob, args.mixup_mode),
-            label_smoothing=args.smoothing,
-            num_classes=len(classes),
-        )
+        mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
+        mixup = Mixup(*mixing, label_smoothing=args.smoothing, num_classes=len(classes))
     if args.reprob:
         erasing = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=workplace.device)
 

@@ -8,9 +8,9 @@ import torch
 
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
-from util import options, protocol
+from util import checks, options, protocol
 from util.data.augment import Augment
-from util.data.folders import open_folders
+from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
@@ -67,12 +67,12 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if args.resume and recorded is None:
         return args
-    options.check_data_path(args.data_path)
-    options.check_training(args)
+    checks.data_path(args.data_path)
+    checks.training(args)
     args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
-    patches = options.check_grid(args.input_size, args.patch_size)
-    options.check_ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
-    options.check_ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
+    patches = checks.grid(args.input_size, args.patch_size)
+    checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
+    checks.ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
     sources.check(args.map, AUTOENCODERS[args.model]["depth"])
     if args.masking == "attention" and sources.reads_head(args.map) and not args.class_weight:
         raise InputError(
@@ -108,9 +108,11 @@ def main() -> None:
     args = get_args(recorded=options_to_go_on_with(resumed))
 
     # what can be wrong is found before any image is read
-    folders = open_folders(args.data_path, ("train", "val"), args.num_classes)
-    classes = folders[0].classes
-    effective_batch = options.check_batches(args.batch_size, args.accum_iter, len(folders[0]))
+    train_files, val_files = open_for_training(
+        args.data_path, args.num_classes, args.patients, args.on_patient_leak, args.on_leak
+    )
+    classes = train_files.classes
+    effective_batch = checks.batches(args.batch_size, args.accum_iter, len(train_files))
     default_folder = named_folder("pretrain", args.data_path)
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
@@ -131,7 +133,7 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in folders)
+    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in (train_files, val_files))
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)

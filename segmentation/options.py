@@ -6,7 +6,7 @@ from models_vit import ENCODERS
 from segmentation.data import extension
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
-from util import options
+from util import checks, options
 from util.retired import add_retired_options
 from util.system.errors import InputError
 
@@ -210,4 +210,4 @@ def check(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {getattr(args, name)} is not a multiple of the patch size {args.patch_size}")
     if args.nesterov and not args.momentum:
         raise InputError("--nesterov needs --momentum above 0")
-    options.check_training(args)
+    checks.training(args)

@@ -14,7 +14,7 @@ from segmentation.options import get_args
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
-from util import options, protocol
+from util import checks, options, protocol
 from util.data.loading import training_loader
 from util.system.console import say
 from util.system.errors import run_script
@@ -36,7 +36,7 @@ def main() -> None:
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
     val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
-    options.check_batches(args.batch_size, args.accum_iter, len(train_pairs))
+    checks.batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)

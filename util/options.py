@@ -9,9 +9,6 @@ from typing import NamedTuple
 from torch import nn
 
 from util.maps import sources
-from util.masking import hidden_counts
-from util.system import distributed
-from util.system.errors import InputError
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -82,7 +79,12 @@ class SaveEvery(NamedTuple):
 
 def add_data_options(parser: Parser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--data_path", metavar="DIR", help="folder with train/CLASS/* and val/CLASS/*")
+    group.add_argument(
+        "--data_path",
+        metavar="DIR",
+        help="folder with train/CLASS/*, val/CLASS/* and, if wanted, test/CLASS/*; or a table FILE.csv with the columns "
+        "path, label, split and, if known, patient",
+    )
     group.add_argument(
         "--num_classes", "--nb_classes", type=COUNT, metavar="N", help="number of classes (default: those of the folders)"
     )
@@ -92,6 +94,22 @@ def add_data_options(parser: Parser) -> None:
         choices=("auto", "ram", "off"),
         default="auto",
         help="keep decoded images in memory; auto: when they take less than a third of it",
+    )
+    group.add_argument(
+        "--patients", metavar="FILE", help="table with the columns path and patient, beside folders of images"
+    )
+    group.add_argument(
+        "--on_patient_leak",
+        choices=("error", "note"),
+        default="error",
+        help="a patient with images in two splits ends the run, or is noted",
+    )
+    group.add_argument(
+        "--on_leak",
+        choices=("note", "error", "drop"),
+        default="note",
+        help="validation images that are copies of training images, byte for byte: say so, end the run, or leave the copies "
+        "out of training",
     )
     group.add_argument(
         "--on_bad_image",
@@ -249,51 +267,6 @@ def add_augmentation_options(parser: Parser) -> None:
     group.add_argument(
         "--mixup_mode", choices=("batch", "pair", "elem"), default="batch", help="what shares one draw of the mixing"
     )
-
-
-def check_data_path(data_path: str | None) -> None:
-    if not data_path:
-        raise InputError("--data_path DIR is missing: the folder with train/CLASS/* and val/CLASS/*")
-
-
-def check_grid(input_size: int, patch_size: int) -> int:
-    """Number of patches of an image; raise :class:`InputError` where the sizes do not go together."""
-    if input_size % patch_size:
-        raise InputError(f"--input_size {input_size} is not a multiple of the patch size {patch_size} (--patch_size)")
-    return (input_size // patch_size) ** 2
-
-
-def check_ratios(num_patches: int, mask_ratio: float, throw_ratio: float, names: str) -> None:
-    """Raise :class:`InputError` unless some patches are masked and some stay visible."""
-    if round(mask_ratio + throw_ratio, 9) >= 1:
-        raise InputError(f"{names} add up to {mask_ratio + throw_ratio:g}; they must stay below 1")
-    masked, hidden = hidden_counts(num_patches, mask_ratio, throw_ratio)
-    if masked < 1:
-        raise InputError(f"{names}: no patch of {num_patches} would be masked; raise the mask ratio")
-    if hidden >= num_patches:
-        raise InputError(f"{names}: no patch of {num_patches} would stay visible; lower them")
-
-
-def check_batches(batch_size: int, accum_iter: int, images: int) -> int:
-    """The effective batch, over processes and accumulation; raise :class:`InputError` unless the training set fills it."""
-    processes = distributed.world_size()
-    effective = batch_size * processes * accum_iter
-    if effective > images:
-        raise InputError(
-            f"--batch_size {batch_size} (x {processes} processes x --accum_iter {accum_iter}) is more than the {images} "
-            "training images; lower it"
-        )
-    return effective
-
-
-def check_training(args: argparse.Namespace) -> None:
-    """Raise :class:`InputError` where options that every training has do not go together."""
-    if args.crop_scale[0] > args.crop_scale[1]:
-        raise InputError(f"--crop_scale {args.crop_scale[0]:g} {args.crop_scale[1]:g}: the smaller share comes first")
-    if args.resume and args.overwrite:
-        raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    if args.start_epoch is not None and args.start_epoch >= args.epochs:
-        raise InputError(f"--start_epoch {args.start_epoch} must be below --epochs {args.epochs}")
 
 
 def plain(args: argparse.Namespace) -> dict:

@@ -2,9 +2,9 @@
 
     python -m util.phantom DIR --train 400 --val 200 --size 64
 
-writes ``DIR/{train,val}/{none,ring,skull,base}/NAME.png`` and the lesion masks ``DIR/masks/{train,val}/CLASS/NAME.png``, or
-with ``--segmentation`` ``DIR/{train,val}/images/NAME.png`` and ``DIR/{train,val}/masks/0/NAME.png``. The classes differ in
-the lesion and in nothing else:
+writes ``DIR/{train,val}/{none,ring,skull,base}/NAME.png`` and the lesion masks ``DIR/masks/{train,val}/CLASS/NAME.png``;
+with ``--test N`` a test set too. With ``--segmentation`` it writes ``DIR/{train,val}/images/NAME.png`` and
+``DIR/{train,val}/masks/0/NAME.png``. The classes differ in the lesion and in nothing else:
 
 - ``ring``: bright rim, dark core, inside the tissue;
 - ``skull``: solid, broad against the inside of the skull;
@@ -154,13 +154,15 @@ def draw_phantom(kind: str, seed: tuple[int, ...], size: int, lesion: bool = Tru
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8), mask
 
 
-def write_phantoms(folder: Path, train: int, val: int, size: int, seed: int, segmentation: bool = False) -> None:
-    """Write ``train`` and ``val`` phantoms, classes equally many, with their lesion masks.
+def write_phantoms(
+    folder: Path, train: int, val: int, size: int, seed: int, segmentation: bool = False, test: int = 0
+) -> None:
+    """Write ``train``, ``val`` and ``test`` phantoms, classes equally many, with their lesion masks.
 
     As an ImageFolder with ``masks/`` beside it, or as ``segmentation/`` wants them: those with a lesion, without classes.
     """
     kinds = [kind for kind in CLASSES if kind != "none"] if segmentation else CLASSES
-    for number, (split, count) in enumerate((("train", train), ("val", val))):
+    for number, (split, count) in enumerate((("train", train), ("val", val), ("test", test))):
         for index in range(count):
             kind = kinds[index % len(kinds)]
             image, mask = draw_phantom(kind, (seed, number, index), size)
@@ -182,6 +184,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to write; must be new or empty")
     parser.add_argument("--train", type=int, default=800, help="number of training images (default: 800)")
     parser.add_argument("--val", type=int, default=200, help="number of validation images (default: 200)")
+    parser.add_argument("--test", type=int, default=0, help="number of test images (default: none)")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="fixes all images (default: 0)")
     parser.add_argument("--segmentation", action="store_true", help="in segmentation's layout, all with a lesion")
@@ -190,8 +193,8 @@ def main() -> None:
         raise InputError(f"{args.folder} is not empty; choose a new folder")
     if min(args.train, args.val) < len(CLASSES) or args.size < 16:
         raise InputError(f"--train and --val must be at least {len(CLASSES)}, --size at least 16")
-    write_phantoms(args.folder, args.train, args.val, args.size, args.seed, args.segmentation)
-    print(f"{args.train} + {args.val} phantoms of {args.size} px in {args.folder}")
+    write_phantoms(args.folder, args.train, args.val, args.size, args.seed, args.segmentation, args.test)
+    print(f"{args.train} + {args.val} + {args.test} phantoms of {args.size} px in {args.folder}")
 
 
 if __name__ == "__main__":

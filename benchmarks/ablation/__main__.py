@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.ablation.rows import PRESETS, PRETRAININGS, ROWS, finetuning_settings, pretraining_settings
 from benchmarks.ablation.stages import ROOT, Stage, figures, run
 from benchmarks.ablation.tables import tables
-from util.data.folders import open_folders
+from util.data.folders import open_splits
 from util.system.console import time_left
 from util.system.errors import InputError, run_script
 
@@ -88,7 +88,7 @@ class Ablation:
         self.setting = {
             **{"name": name, "validation": VALIDATION, "preset": options.preset, "device": options.device},
             **{"pretrain_epochs": epochs[0], "finetune_epochs": epochs[1]},
-            "images": len(open_folders(self.shared["data_path"], ("train",))[0]),
+            "images": len(open_splits(self.shared["data_path"], ("train",))[0]),
         }
         empty = {"setting": {**self.setting, "commits": []}, "pretraining": {}, "cells": {}}
         self.results = json.loads(self.path.read_text()) if self.path.exists() else empty

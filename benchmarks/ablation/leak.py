@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
 from models_msmae import load_model
-from util.data.folders import open_folders
+from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.inference import Inference
 from util.maps.sources import canonical, maps_by_source
@@ -50,7 +50,7 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     if source.phase != "pretrain":
         raise InputError(f"{path} is not a checkpoint of main_pretrain.py")
     options, device = source.options, choose_device(device)
-    images = Images(open_folders(data_path, ("train",))[0], options["cache"], options["on_bad_image"])
+    images = Images(open_splits(data_path, ("train",))[0], options["cache"], options["on_bad_image"])
     chosen = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long().tolist()
     inference = Inference(source.input_size, options["batch_size"], Precision(device, choose_precision("auto", device)))
     model = load_model(path).to(device)

@@ -15,7 +15,7 @@ from benchmarks.speed.contenders import CLASSES, PAPERS_SAM, stepper_for
 from benchmarks.speed.measure import Timing, wait
 from models_msmae import create_autoencoder
 from util.data.augment import Augment
-from util.data.folders import open_folders
+from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.loading import TrainingImages, training_loader
 from util.options import SaveEvery
@@ -41,7 +41,7 @@ def jpeg_folder(count: int, size: int) -> Iterator[str]:
 
 def training_images(root: str, cache: str, input_size: int, patch_size: int, policy: str | None = None) -> TrainingImages:
     """The training set as the scripts open it."""
-    images = Images(open_folders(root, ("train",))[0], cache)
+    images = Images(open_splits(root, ("train",))[0], cache)
     maps = torch.ones(len(images), input_size // patch_size, input_size // patch_size)
     return TrainingImages(images, Augment(input_size, patch_size, policy=policy), maps, seed=0)
 

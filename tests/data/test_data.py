@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from util.data.augment import Augment
-from util.data.folders import open_folders
+from util.data.folders import open_splits
 from util.data.images import Images, read_image
 from util.data.loading import TrainingImages, resize_whole, training_loader, whole_batches
 from util.system.errors import InputError
@@ -15,7 +15,7 @@ from util.system.errors import InputError
 
 @pytest.fixture(scope="module")
 def images(phantoms):
-    return Images(open_folders(str(phantoms), ("train",))[0], "ram")
+    return Images(open_splits(str(phantoms), ("train",))[0], "ram")
 
 
 def batches(images, num_workers, epochs=2, policy=None, seed=0):
@@ -62,14 +62,14 @@ def test_last_incomplete_batch_is_dropped(images):
 
 
 def test_cache_changes_nothing(phantoms):
-    folder = open_folders(str(phantoms), ("train",))[0]
+    folder = open_splits(str(phantoms), ("train",))[0]
     kept, read = Images(folder, "ram"), Images(folder, "off")
     assert read.decoded is None and len(kept.decoded) == 24
     assert all(torch.equal(kept[i], read[i]) for i in range(24))
 
 
 def test_cache_auto_follows_the_memory(phantoms, monkeypatch):
-    folder = open_folders(str(phantoms), ("train",))[0]
+    folder = open_splits(str(phantoms), ("train",))[0]
     assert Images(folder, "auto").decoded is not None
     monkeypatch.setattr("util.data.images.available_memory", lambda: 3 * 24 * 32 * 32 * 3)  # just not enough
     assert Images(folder, "auto").decoded is None
@@ -113,4 +113,4 @@ def test_unreadable_image_is_named(phantoms, tmp_path):
     victim.write_bytes(victim.read_bytes()[:200])
     for cache in ("ram", "off", "auto"):
         with pytest.raises(InputError, match=victim.name):
-            Images(open_folders(str(copy), ("train",))[0], cache)
+            Images(open_splits(str(copy), ("train",))[0], cache)

@@ -11,7 +11,7 @@ from PIL import Image
 from stress import READABLE, UNREADABLE
 
 from util.data.augment import Augment
-from util.data.folders import open_folders
+from util.data.folders import open_splits
 from util.data.images import Images, read_image
 from util.data.loading import resize_whole
 from util.system.errors import InputError
@@ -59,7 +59,7 @@ def spoilt(phantoms, tmp_path):
 @pytest.mark.parametrize("cache", ["ram", "off"])
 def test_all_unreadable_images_are_named_at_once(spoilt, cache):
     with pytest.raises(InputError) as error:
-        Images(open_folders(str(spoilt), ("train",))[0], cache)
+        Images(open_splits(str(spoilt), ("train",))[0], cache)
     message = str(error.value)
     assert all(name in message for name in ("3 images", "truncated.jpg", "empty.png", "text.jpg", "--on_bad_image skip"))
 
@@ -80,20 +80,20 @@ def test_a_class_without_a_readable_image_is_named(phantoms, tmp_path):
     folder = shutil.copytree(phantoms, tmp_path / "data")
     for path in (folder / "train" / "ring").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match="ring: no image"):
-        Images(open_folders(str(folder), ("train",))[0], "ram", on_bad="skip")
+    with pytest.raises(InputError, match="no image of ring in train can be read"):
+        Images(open_splits(str(folder), ("train",))[0], "ram", on_bad="skip")
 
 
 def test_the_check_costs_once_and_sees_changes(phantoms, tmp_path, monkeypatch):
     data = shutil.copytree(phantoms, tmp_path / "data")
-    folder = open_folders(str(data), ("train",))[0]
+    folder = open_splits(str(data), ("train",))[0]
     read = []
     monkeypatch.setattr("util.data.images.read_image", lambda path: read.append(path) or read_image(path))
     Images(folder, "off")
     assert len(read) == 24
     Images(folder, "off")
     assert len(read) == 24
-    victim = folder.samples[3][0]
+    victim = folder.paths[3]
     UNREADABLE["empty.png"](Path(victim))
     with pytest.raises(InputError, match="cannot read"):
         Images(folder, "off")
@@ -103,4 +103,4 @@ def test_the_check_costs_once_and_sees_changes(phantoms, tmp_path, monkeypatch):
 def test_nothing_is_remembered_where_nothing_can_be_written(phantoms, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert len(Images(open_folders(str(phantoms), ("train",))[0], "off")) == 24
+    assert len(Images(open_splits(str(phantoms), ("train",))[0], "off")) == 24

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from util.data.folders import open_folders
+from util.data.folders import open_splits
 from util.data.images import Images
 from util.maps.localisation import find_masks, localisation, measure
 from util.system.errors import InputError
@@ -40,7 +40,7 @@ def test_average_precision_counts_a_patch_by_the_share_that_is_lesion():
 
 
 def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_path):
-    images = Images(open_folders(str(phantoms), ("val",))[0], "ram")
+    images = Images(open_splits(str(phantoms), ("val",))[0], "ram")
     masks = find_masks(images, None)
     assert sum(mask is not None for mask in masks) == 9
     assert all((mask is None) == ("none" in path) for mask, path in zip(masks, images.paths, strict=True))

@@ -1,47 +1,105 @@
-"""The folders of a data set, ``DIR/SPLIT/CLASS/*``, checked before anything is read."""
+"""The splits of a data set, from folders or a table, with classes as numbers (:mod:`util.data.records` reads and checks)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from torchvision.datasets import ImageFolder
-
+from util.data.records import read_records, some
+from util.system.console import say
 from util.system.errors import InputError
 
 
-def open_folders(data_path: str, splits: tuple[str, ...], num_classes: int | None = None) -> list[ImageFolder]:
-    """The folders ``train`` and ``val`` of a data set, checked: all there, the same classes, no class empty.
+@dataclass(frozen=True)
+class LabelledFiles:
+    """The image files of a split.
 
     Args:
-        data_path: the folder that holds them.
-        splits: names of those to open.
+        split: "train", "val" or "test".
+        root: the data folder, or that of the table.
+        classes: their names.
+        paths: of the images; labels: their classes' numbers, one for each.
+        patients: whose images they are, or None where that is not known.
+        from_folders: they lie in ``root/split/CLASS/``.
+    """
+
+    split: str
+    root: Path
+    classes: list[str]
+    paths: list[str]
+    labels: list[int]
+    patients: list[str] | None
+    from_folders: bool
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def open_splits(
+    data_path: str,
+    splits: tuple[str, ...],
+    *,
+    num_classes: int | None = None,
+    classes: list[str] | None = None,
+    patients: str | None = None,
+    on_patient_leak: str = "error",
+) -> list[LabelledFiles]:
+    """Splits of a data set, checked: all there, the same classes, no patient in two of them.
+
+    Args:
+        data_path: ``DIR`` with ``SPLIT/CLASS/*``, or a table.
+        splits: those to open; the others are looked through for patients.
         num_classes: what the user says there should be, or None.
+        classes: of the model, in its order; the data may lack some. None: those of the data.
+        patients: a table of patients beside folders.
+        on_patient_leak: "error", or "note" to go on.
 
     Raises:
-        InputError: naming the folder and what to do.
+        InputError: naming the folder, row or option, and what to do.
     """
-    root = Path(data_path)
-    if not root.is_dir():
-        raise InputError(f"--data_path {root}: no such folder")
-    folders = []
-    for split in (root / name for name in splits):
-        if not split.is_dir():
-            raise InputError(f"--data_path {root}: no {split.name}/ in it; images belong in {split}/CLASS/")
-        try:
-            folders.append(ImageFolder(str(split)))
-        except FileNotFoundError as error:  # no class folder, or classes without an image
-            raise InputError(f"{split}: {error}") from None
-    train, val = folders[0], folders[-1]
-    if train.classes != val.classes:
-        only_train = ", ".join(sorted(set(train.classes) - set(val.classes))) or "none"
-        only_val = ", ".join(sorted(set(val.classes) - set(train.classes))) or "none"
+    records = read_records(
+        Path(data_path),
+        needed=splits,
+        patients=Path(patients) if patients else None,
+        on_patient_leak=on_patient_leak,
+        note=say,
+    )
+    there = sorted({record.label for record in records})
+    if classes is None:
+        classes = there
+    elif set(there) - set(classes):
         raise InputError(
-            f"--data_path {root}: train/ and val/ must have the same classes; only in train/: {only_train}; "
-            f"only in val/: {only_val}"
+            f"--data_path {data_path} has the classes {some(there)}; the checkpoint knows {len(classes)}: {some(classes)}"
         )
-    if len(train.classes) < 2:
-        raise InputError(f"--data_path {root}: only one class, {train.classes[0]}; at least two are needed")
-    if num_classes is not None and num_classes != len(train.classes):
+    if num_classes is not None and num_classes != len(classes):
         raise InputError(
-            f"--num_classes {num_classes}: {train.root} holds {len(train.classes)} classes "
-            f"({', '.join(train.classes)}); leave the option out to take them from the folder"
+            f"--num_classes {num_classes}: {data_path} holds {len(classes)} classes ({some(classes)}); leave the option out"
         )
-    return folders
+    number = {name: index for index, name in enumerate(classes)}
+    folder = Path(data_path)
+    opened = []
+    for split in splits:
+        chosen = [record for record in records if record.split == split]
+        names = [record.patient for record in chosen if record.patient is not None]
+        opened.append(
+            LabelledFiles(
+                split=split,
+                root=folder if folder.is_dir() else folder.parent,
+                classes=classes,
+                paths=[record.path for record in chosen],
+                labels=[number[record.label] for record in chosen],
+                patients=names if len(names) == len(chosen) else None,
+                from_folders=folder.is_dir(),
+            )
+        )
+    return opened
+
+
+def has_split(data_path: str, split: str) -> bool:
+    """Whether a data set has images of a split."""
+    folder = Path(data_path)
+    if folder.is_dir():
+        return (folder / split).is_dir()
+    return any(record.split == split for record in read_records(folder, needed=(), on_patient_leak="note", note=_ignore))
+
+
+def _ignore(_: str) -> None:
+    """A note that is given elsewhere."""

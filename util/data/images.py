@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as TF
 
+from util.data.folders import LabelledFiles
 from util.system import distributed
 from util.system.console import say, track
 from util.system.errors import InputError
@@ -96,55 +96,45 @@ class Checked:
 
 
 class Images(Dataset):
-    """The images of a folder as ``[3, H, W]`` uint8, each read at once to find unreadable files before any work.
+    """The images of a split as ``[3, H, W]`` uint8, each read at once to find unreadable files before any work.
 
     Args:
-        folder: torchvision's ImageFolder.
+        files: of the split.
         cache: "ram" keeps the decoded images; "off" decodes again at each use; "auto" keeps them when they take less than
             a third of the memory available.
         on_bad: "error" raises for images that cannot be read; "skip" leaves them out.
 
     Attributes:
-        paths, labels, classes: of the images; root: the folder.
+        paths, labels, patients: of the images that can be read; classes: names; root, split: where they come from.
         skipped: a line for each image left out: its path and why.
 
     Raises:
         InputError: naming all unreadable images (the first ten), or a class that has no readable one.
     """
 
-    def __init__(self, folder: ImageFolder, cache: str = "auto", on_bad: str = "error"):
-        self.root = Path(folder.root)
-        self.classes = folder.classes
-        self._mention_ignored(folder)
-        paths = [path for path, _ in folder.samples]
-        keep = cache == "ram" or (cache == "auto" and decoded_bytes(paths) < available_memory() / 3)
-        images, problems = self._read_all(paths, keep)
+    def __init__(self, files: LabelledFiles, cache: str = "auto", on_bad: str = "error"):
+        self.root, self.split, self.classes = files.root, files.split, files.classes
+        if files.from_folders:
+            mention_ignored(files)
+        keep = cache == "ram" or (cache == "auto" and decoded_bytes(files.paths) < available_memory() / 3)
+        images, problems = self._read_all(files.paths, keep)
         if problems and on_bad == "error":
-            named = "; ".join(list(problems.values())[:10]) + "; ..." * (len(problems) > 10)
-            many = f"{len(problems)} images: " * (len(problems) > 1)
-            raise InputError(f"{many}{named}: repair or remove, or --on_bad_image skip")
+            more = "; ..." if len(problems) > 10 else ""
+            many = f"{len(problems)} images: " if len(problems) > 1 else ""
+            named = "; ".join(list(problems.values())[:10])
+            raise InputError(f"{many}{named}{more}: repair or remove, or --on_bad_image skip")
         self.skipped = list(problems.values())
-        kept = [index for index, path in enumerate(paths) if path not in problems]
-        self.paths = [paths[index] for index in kept]
-        self.labels = torch.tensor([folder.targets[index] for index in kept])
+        kept = [index for index, path in enumerate(files.paths) if path not in problems]
+        self.paths = [files.paths[index] for index in kept]
+        self.labels = torch.tensor([files.labels[index] for index in kept])
+        self.patients = [files.patients[index] for index in kept] if files.patients else None
         self.decoded = [images[index] for index in kept] if keep else None
-        for number, name in enumerate(self.classes):
-            if not (self.labels == number).any():
-                raise InputError(f"{self.root / name}: no image there can be read")
-
-    def _mention_ignored(self, folder: ImageFolder) -> None:
-        """Say which files are no images by their names, lest a user think they are used."""
-        used = {path for path, _ in folder.samples}
-        files = (os.path.join(top, name) for part in folder.classes for top, _, names in os.walk(self.root / part)
-                 for name in names)  # fmt: skip
-        others = Counter(Path(path).suffix or "no extension" for path in files if path not in used)
-        if others:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
-            say(f"note: files in {self.root} whose names are not those of images are not used: {kinds}")
+        for number in set(files.labels) - set(self.labels.tolist()):
+            raise InputError(f"{self.root}: no image of {self.classes[number]} in {self.split} can be read")
 
     def _read_all(self, paths: list[str], keep: bool) -> tuple[list[Tensor | None], dict[str, str]]:
         """Images where they are kept, and what is wrong with those that cannot be read."""
-        checked, problems = Checked(self.root), {}
+        checked, problems = Checked(self.root / self.split), {}
 
         def read(path: str) -> Tensor | None:
             try:
@@ -155,7 +145,7 @@ class Images(Dataset):
                 return None
 
         with ThreadPoolExecutor(default_threads()) as pool:
-            images = list(track(pool.map(read, paths), f"reading {self.root}", total=len(paths)))
+            images = list(track(pool.map(read, paths), f"reading {self.split}", total=len(paths)))
         checked.remember([path for path in paths if path not in problems])
         return images, {path: problems[path] for path in paths if path in problems}
 
@@ -164,6 +154,21 @@ class Images(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         return self.decoded[index] if self.decoded else read_image(self.paths[index])
+
+
+def mention_ignored(files: LabelledFiles) -> None:
+    """Say which files beside the images are no images by their names, lest a user think they are used."""
+    used, folder = set(files.paths), files.root / files.split
+    beside = (
+        Path(top) / name
+        for label in files.classes
+        for top, _, names in os.walk(folder / label)
+        for name in names
+    )  # fmt: skip
+    others = Counter(path.suffix or "no extension" for path in beside if str(path) not in used)
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
+        say(f"note: files in {folder} whose names are not those of images are not used: {kinds}")
 
 
 def note_skipped(folder: Path, *sets: Images) -> None:

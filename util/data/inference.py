@@ -68,4 +68,4 @@ class Inference:
         def compute(pixels: Tensor) -> Tensor:
             return model.classify(pixels).float().softmax(-1)
 
-        return self.over(compute, model, images, f"evaluating {images.root.name}")
+        return self.over(compute, model, images, f"evaluating {images.split}")

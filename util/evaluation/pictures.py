@@ -34,7 +34,8 @@ def roc_figure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]
         classes: their names.
         title: of the picture.
     """
-    shown = [1] if len(classes) == 2 else range(len(classes))
+    both_sides = [index for index in range(len(classes)) if 0 < (labels == index).sum() < len(labels)]
+    shown = [1] if both_sides == [0, 1] == [*range(len(classes))] else both_sides
     curves = {index: sk.roc_curve(labels == index, probabilities[:, index])[:2] for index in shown}
     auc = {index: sk.roc_auc_score(labels == index, probabilities[:, index]) for index in shown}
     figure = Figure(figsize=(5.4, 5.2), dpi=150, layout="constrained")

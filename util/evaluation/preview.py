@@ -56,7 +56,7 @@ def sheet(
     rows, columns = len(images), len(names)
     side = images.shape[-1]
     patch_size = side // maps.shape[-1]
-    figure = Figure(figsize=(1.9 * columns, 2.02 * rows + 1.0), layout="constrained", dpi=120)
+    figure = Figure(figsize=(1.9 * columns, 1.9 * rows + 0.9), layout="constrained", dpi=120)
     figure.suptitle(title, fontsize=10)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):

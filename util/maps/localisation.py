@@ -51,13 +51,13 @@ def find_masks(images: Images, folder: str | None) -> list[Path | None]:
     Raises:
         InputError: when ``folder`` is given and holds no mask of any image.
     """
-    root = Path(folder) if folder else images.root.parent / "masks" / images.root.name
+    root = Path(folder) if folder else images.root / "masks" / images.split
     found = []
     for path in map(Path, images.paths):
         candidates = (root / path.parent.name / f"{path.stem}.png", root / f"{path.stem}.png")
         found.append(next((mask for mask in candidates if mask.is_file()), None))
     if folder and not any(found):
-        raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.root}")
+        raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.split}")
     return found
 
 

@@ -137,7 +137,7 @@ def maps(
     def compute(pixels: Tensor) -> Tensor:
         return map_of(View(model, pixels), name)
 
-    return inference.over(compute, model, images, f"maps of {images.root.name}", chosen)
+    return inference.over(compute, model, images, f"maps of {images.split}", chosen)
 
 
 def maps_by_source(model: torch.nn.Module, images: Images, inference: Inference, chosen: Sequence[int]) -> dict[str, Tensor]:
@@ -149,5 +149,5 @@ def maps_by_source(model: torch.nn.Module, images: Images, inference: Inference,
         view.blocks()
         return torch.stack([map_of(view, name) for name in every], dim=1)
 
-    found = inference.over(compute, model, images, f"all maps of {images.root.name}", chosen)
+    found = inference.over(compute, model, images, f"all maps of {images.split}", chosen)
     return dict(zip(every, found.unbind(1), strict=True))

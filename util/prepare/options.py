@@ -13,7 +13,7 @@ DESCRIPTION = """Prepare one of the paper's data sets from its official download
 
 DOWNLOAD is the folder with what was downloaded, as zips or unpacked, or a single zip. DEST becomes what the scripts
 take as --data_path: train/CLASS/*, val/CLASS/*, with split.csv (the split as a table) and SOURCE.md (origin, licence,
-numbers). docs/data.md has a section for each data set."""
+numbers). docs/datasets.md has a section for each data set."""
 
 
 class Parser(argparse.ArgumentParser):

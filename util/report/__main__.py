@@ -99,7 +99,8 @@ def training_section(folder: Path) -> dict:
         section["pictures"].append({"data": png(drawn), "caption": "By epoch"})
     sheets = sorted(folder.glob("sheet-*.png"), key=lambda path: int(path.stem.split("-")[1]))
     if sheets:
-        section["pictures"].append(picture(sheets[-1], f"What the model sees after epoch {sheets[-1].stem.split('-')[1]}"))
+        caption = f"What the model sees after epoch {sheets[-1].stem.split('-')[1]}"
+        section["pictures"].append({**picture(sheets[-1], caption), "sheet": True})
     return section
 
 
@@ -185,9 +186,12 @@ def render(folders: list[Path]) -> str:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     sections = [section(folder) for folder in folders]
+    first = [shown for each in sections for shown in each["pictures"] if shown.get("sheet")][:1]  # the page opens with it
+    for each in sections:
+        each["pictures"] = [shown for shown in each["pictures"] if shown not in first]
     title = "MSMAE: " + ", ".join(folder.resolve().name for folder in folders)
     return environment.get_template("report.html.j2").render(
-        title=title, date=date.today().isoformat(), sections=sections, citation=CITATION
+        title=title, date=date.today().isoformat(), first=first, sections=sections, citation=CITATION
     )
 
 

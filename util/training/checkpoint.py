@@ -93,6 +93,12 @@ class Checkpoint:
         """Whether it holds a classifier, and no decoder of pre-training."""
         return self.outputs > 0 and "decoder_pred.weight" not in self.parameters
 
+    @property
+    def is_best(self) -> bool:
+        """Whether it holds the epoch that was best on the validation images, and an earlier or later one would not have."""
+        best = self.content.get("best") or {}
+        return "epoch" in best and best["epoch"] == self.content.get("epoch")
+
     def encoder_name(self, encoders: dict[str, dict]) -> str:
         """Which of ``encoders`` (``embed_dim`` and ``depth`` by name) it holds: the one it names, else the one that fits.
 

@@ -1,0 +1,42 @@
+"""What a reader of an evaluation must know: who chose the epoch, copies of training images, classes that never come."""
+
+import numpy as np
+
+from util.data.copies import copies_of
+from util.evaluation.metrics import classification_metrics
+
+
+def remarks(
+    paths: list[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: list[str],
+    training_paths: list[str],
+    chose_epoch: bool,
+) -> dict:
+    """Remarks on the metrics of a set.
+
+    Args:
+        paths: of the images; labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
+        training_paths: of the training images, as far as they are at hand.
+        chose_epoch: the epoch was chosen on these images.
+
+    Returns:
+        ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
+        ``without_copies``, the metrics of the others (None where there are no others).
+    """
+    lines, more = [], {}
+    if chose_epoch:
+        lines.append("the epoch was chosen on these images, so the metrics flatter; those of a test set would not")
+    copies = copies_of(paths, training_paths)
+    if copies:
+        unseen = np.array([path not in copies for path in paths])
+        others = classification_metrics(labels[unseen], probabilities[unseen], classes) if unseen.any() else None
+        more = {"copies": len(copies), "without_copies": others}
+        top1 = f"; without them top-1 is {100 * others['top1']:.2f} %" if others else ""
+        lines.append(f"{len(copies)} of these {len(paths)} images are copies of a training image{top1}")
+    predicted = set(probabilities.argmax(1).tolist())
+    never = [name for number, name in enumerate(classes) if number not in predicted and (labels == number).any()]
+    if never:
+        lines.append(f"no image is taken for {', '.join(never)}")
+    return {"remarks": lines, **more}
