@@ -1,9 +1,8 @@
 """Errors that a user can mend, and one place that turns each into one line."""
 
 import errno
+import signal
 import sys
-
-from util.system.interruption import Stopped
 
 
 class InputError(Exception):
@@ -16,6 +15,14 @@ class NonFiniteLoss(ArithmeticError):
 
 class DiskError(OSError):
     """A checkpoint could not be written; the message says where, why, and what is left."""
+
+
+class Stopped(Exception):
+    """Training was asked to stop by ``signal``; nothing is half done."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number  # the exit status by convention
 
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)

@@ -7,16 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from util.system import distributed
+from util.system.errors import Stopped
 
 _asked: int | None = None  # the signal that asked this process to stop
-
-
-class Stopped(Exception):
-    """Training was asked to stop by ``signal``; nothing is half done."""
-
-    def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
-        self.status = 128 + number  # the exit status by convention
 
 
 def _ask(number: int, _frame) -> None:
