@@ -11,8 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # files of tests run side by side
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY_PRETRAIN = "--model msmae_vit_tiny_patch16 --input_size 32 --patch_size 8 --device cpu --num_workers 0 --batch_size 8"
-TINY_FINETUNE = "--model vit_tiny_patch16 --masking attention --device cpu --num_workers 0 --batch_size 8"
+TINY_PRETRAIN = "--model msmae_vit_micro_patch8 --input_size 32 --patch_size 8 --device cpu --num_workers 0 --batch_size 8"
+TINY_FINETUNE = "--model vit_micro_patch8 --masking attention --device cpu --num_workers 0 --batch_size 8"
 PRETRAIN_SCHEDULE = "--epochs 4 --warmup_epochs 1 --sam_epoch 2 --loc_interval 1 --save_every 2"
 FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 1"
 

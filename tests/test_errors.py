@@ -103,7 +103,7 @@ PRETRAIN_ERRORS = [
     ("--log_dir {file}", ["--log_dir"]),
     ("--map head", ["--map", "blockN"]),
     ("--map block0", ["--map", "block0"]),
-    ("--map block13", ["--map block13", "12 blocks"]),
+    ("--map block13", ["--map block13", "6 blocks"]),
     ("--map relevance --class_weight 0", ["--map relevance", "--class_weight 0"]),
     ("--map_temperature 0", ["--map_temperature"]),
     ("--map_uniform 0.2", ["--map_uniform", "did not help", "c10a737"]),
@@ -128,7 +128,7 @@ FINETUNE_ERRORS = [
     ("--finetune nowhere.pth", ["nowhere.pth", "no such file"]),
     ("--finetune {text}", ["text.pth", "no checkpoint"]),
     ("--finetune {other}", ["other.pth", "no ViT encoder"]),
-    ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 192", "width 384"]),
+    ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 128", "width 384"]),
     ("--patch_size 16 --finetune {pretrained}", ["another architecture", "patch size 8"]),
     ("--resume {pretrained}", ["checkpoint-last.pth", "--finetune"]),
     ("--eval", ["--eval needs --resume"]),
@@ -168,7 +168,7 @@ def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained
     content = torch.load(pretrained / "checkpoint-last.pth")
     content["model"] = {name: value for name, value in content["model"].items() if not name.startswith("head.")}
     torch.save(content, tmp_path / "headless.pth")
-    torch.save({"model": {**content["model"], "reg_token": torch.zeros(1, 4, 192)}}, tmp_path / "registers.pth")
+    torch.save({"model": {**content["model"], "reg_token": torch.zeros(1, 4, 128)}}, tmp_path / "registers.pth")
     paths = {
         "registers": tmp_path / "registers.pth",
         "headless": tmp_path / "headless.pth",

@@ -55,7 +55,7 @@ def test_every_model_can_be_built(name):
     with torch.device("meta"):  # shapes without memory
         model = create_autoencoder(name, num_classes=2)
         encoder = create_encoder(name.removeprefix("msmae_"), num_classes=2, global_pool="token")
-    patch = int(name[-2:])
+    patch = int(name.rsplit("patch", 1)[1])
     assert model.patch_size == patch and model.grid_size == (224 // patch, 224 // patch)
     shapes = {key: value.shape for key, value in model.state_dict().items() if not key.startswith(("decoder", "mask_token"))}
     assert shapes == {key: value.shape for key, value in encoder.state_dict().items()}

@@ -173,7 +173,7 @@ def test_a_checkpoint_settles_model_and_sizes_but_neither_classes_nor_masking(ca
     status, _, err = call(f"main_finetune.py {start} {small} --data_path {phantoms} --output_dir {tmp_path / 'f'}")
     assert status == 0, err
     args = content_of(tmp_path / "f" / "checkpoint-last.pth")["args"]
-    assert [args[name] for name in ("model", "input_size", "patch_size")] == ["vit_tiny_patch16", 32, 8]
+    assert [args[name] for name in ("model", "input_size", "patch_size")] == ["vit_micro_patch8", 32, 8]
     assert [args[name] for name in ("pool", "masking", "map")] == ["avg", "none", "last"]
 
 
@@ -188,7 +188,7 @@ def test_evaluation_takes_pooling_map_and_masking_from_the_checkpoint(call, fine
     assert status == 0, err
     options = json.loads((tmp_path / "e" / "run.json").read_text())["options"]
     assert [options[name] for name in ("map", "masking", "mask_ratio", "input_size", "model", "pool")] == [
-        *("block2", "attention", 0.3, 32, "vit_tiny_patch16", "avg")
+        *("block2", "attention", 0.3, 32, "vit_micro_patch8", "avg")
     ]
     figures = json.loads((tmp_path / "e" / "metrics.json").read_text())
     used, alone = figures["map_gain"], figures["localisation"]["sources"]["block2"]["gain"]

@@ -85,9 +85,7 @@ def test_files_and_log_of_a_fine_tuning(finetuned):
 
 
 def test_evaluation(finetuned, phantoms, tmp_path):
-    command = (
-        f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} --model vit_tiny_patch16 --num_classes 4"
-    )
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} --num_classes 4"
     result = run_script(f"{command} --data_path {phantoms}", tmp_path)
     folder = tmp_path / "output_dir" / "eval-phantoms"
     figures = json.loads((folder / "metrics.json").read_text())
@@ -104,7 +102,7 @@ def test_evaluation(finetuned, phantoms, tmp_path):
     assert figures["macro_f1"] == pytest.approx(f1_score(labels, guesses, average="macro"))
     assert figures["macro_auc"] == pytest.approx(roc_auc_score(labels, chances, multi_class="ovr"), abs=0.02)
     where = figures["localisation"]
-    assert where["images"] == 9 and list(where["sources"]) == names(12)
+    assert where["images"] == 9 and list(where["sources"]) == names(6)
     assert (
         figures["map_gain"] == pytest.approx(where["sources"]["last"]["gain"], rel=1e-5)
         and f"{figures['map_gain']:.2f}" in result.stdout
@@ -194,7 +192,7 @@ def test_runs_with_better_maps(phase, call, pretrained, phantoms, tmp_path):
     sam = lines[first : {"pretrain": 4, "finetune": 2}[phase]]
     assert all(line["map_source"] == "relevance" and "map_on_masked" in line for line in sam)
     assert "map_on_masked" not in lines[first - 1]
-    assert set(lines[-1]["localisation"]["sources"]) == set(names(12))
+    assert set(lines[-1]["localisation"]["sources"]) == set(names(6))
     content = content_of(tmp_path / "run" / "checkpoint-last.pth")
     assert content["map_source"] == sam[-1]["map_source"]
 
@@ -214,9 +212,7 @@ def test_two_classes_and_evaluation_with_class_token(call, tmp_path, monkeypatch
         for kind in ("none", "ring"):
             shutil.copytree(tmp_path / "four" / split / kind, tmp_path / "two" / split / kind)
     run_once(call, "main_finetune.py", "--cls_token", tmp_path / "two", tmp_path / "run")
-    command = (
-        "main_finetune.py --eval --resume run/checkpoint-best.pth --model vit_tiny_patch16 --device cpu --num_workers 0"
-    )
+    command = "main_finetune.py --eval --resume run/checkpoint-best.pth --device cpu --num_workers 0"
     status, _, _ = call(f"{command} --data_path two --output_dir figures")
     figures = json.loads((tmp_path / "figures" / "metrics.json").read_text())
     assert status == 0 and list(figures["per_class"]) == ["none", "ring"] and "localisation" not in figures
@@ -255,5 +251,5 @@ def test_real_images(real_data, call, tmp_path):
     data, run = tmp_path / "btmd", tmp_path / "run"
     run_once(call, "main_pretrain.py", "--sam_epoch 0", data, run / "p")
     run_once(call, "main_finetune.py", f"--finetune {run / 'p' / 'checkpoint-last.pth'}", data, run / "f")
-    command = f"main_finetune.py --eval --resume {run / 'f' / 'checkpoint-last.pth'} --model vit_tiny_patch16 --device cpu"
+    command = f"main_finetune.py --eval --resume {run / 'f' / 'checkpoint-last.pth'} --device cpu"
     assert call(f"{command} --data_path {data} --output_dir {run / 'e'}")[0] == 0

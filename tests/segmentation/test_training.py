@@ -22,7 +22,7 @@ from util.system.errors import InputError
 from util.system.errors import run_script as run_main
 from util.training import checkpoint
 
-TINY = "segmentation/train.py --model vit_tiny_patch16 --patch_size 8 --input_w 32 --input_h 32 --batch_size 4 --device cpu"
+TINY = "segmentation/train.py --model vit_micro_patch8 --input_w 32 --input_h 32 --batch_size 4 --device cpu"
 
 
 @pytest.fixture(scope="session")
