@@ -67,11 +67,11 @@ ROWS = (
 )
 
 CPU = {"input_size": 96, "patch_size": 8, "warmup_epochs": 2, "batch_size": 16}
-QUICK = {"input_size": 64, "patch_size": 8, "warmup_epochs": 1, "batch_size": 32, "crop_scale": (0.6, 1), "epochs": 4}
+QUICK = {"input_size": 64, "warmup_epochs": 1, "batch_size": 32, "crop_scale": (0.6, 1), "epochs": 4}
 PRESETS: dict[str, tuple[dict, dict]] = {  # of pre-training, and of fine-tuning
     "quick": (
-        {"model": "msmae_vit_tiny_patch16", **QUICK, "blr": 8e-3},
-        {"model": "vit_tiny_patch16", **QUICK, "blr": 4e-3, "layer_decay": 0.9},
+        {"model": "msmae_vit_micro_patch8", **QUICK, "blr": 8e-3},
+        {"model": "vit_micro_patch8", **QUICK, "blr": 4e-3, "layer_decay": 0.9},
     ),
     "cpu": (
         {"model": "msmae_vit_tiny_patch16", **CPU, "epochs": 12, "blr": 4.8e-3, "crop_scale": (0.5, 1)},
