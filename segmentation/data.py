@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from util.data.images import available_memory, decoded_bytes, default_threads, read_image
 from util.data.loading import SeededDataset
+from util.data.records import some
 from util.system.console import track
 from util.system.errors import InputError
 
@@ -53,7 +54,7 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     files = [Files(image, [kind / f"{image.name.removesuffix(img_ext)}{mask_ext}" for kind in classes]) for image in images]
     lacking = [mask for each in files for mask in each.masks if not mask.is_file()]
     if lacking:
-        named = ", ".join(map(str, lacking[:5])) + ", ..." * (len(lacking) > 5)
+        named = some(map(str, lacking))
         raise InputError(f"{len(lacking)} images have no mask: {named} not found (--mask_ext {mask_ext})")
     return files
 
@@ -103,7 +104,8 @@ class Pairs:
         with ThreadPoolExecutor(default_threads()) as pool:
             checked = list(track(pool.map(check, self.files), f"reading {root}/{split}", total=len(self.files)))
         if problems:
-            raise InputError("; ".join(sorted(problems)[:10]) + "; ..." * (len(problems) > 10))
+            more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
+            raise InputError("; ".join([*sorted(problems)[:10], *more]))
         self._kept = checked if keep else None
 
     def __len__(self) -> int:

@@ -15,8 +15,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to each help text, except where there is none to state."""
 
     def _get_help_string(self, action):
-        told = "(default" in action.help or action.default in (None, False, argparse.SUPPRESS)
-        return action.help if told else super()._get_help_string(action)
+        stated = "(default" in action.help or action.default in (None, False, argparse.SUPPRESS)
+        return action.help if stated else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

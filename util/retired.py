@@ -41,13 +41,13 @@ def add_retired_options(parser: argparse.ArgumentParser) -> None:
 def by_todays_names(options: dict) -> dict:
     """The options of an older checkpoint, by the names that they have today."""
     renamed = {"look_every": "preview_every"}
-    found = {renamed.get(name, name): value for name, value in options.items()}
-    if found.get("protocol") == "measured":
-        found["protocol"] = "tuned"
-    if isinstance(found.get("save_every"), list):
-        epochs, steps = found["save_every"]
-        found["save_every"] = f"{steps}steps" if steps else f"{epochs}"
-    return found
+    renewed = {renamed.get(name, name): value for name, value in options.items()}
+    if renewed.get("protocol") == "measured":
+        renewed["protocol"] = "tuned"
+    if isinstance(renewed.get("save_every"), list):
+        epochs, steps = renewed["save_every"]
+        renewed["save_every"] = f"{steps}steps" if steps else f"{epochs}"
+    return renewed
 
 
 def refuse_retired(options: dict, path: Path) -> None:

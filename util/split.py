@@ -96,12 +96,12 @@ def divide(labels: np.ndarray, patients: np.ndarray | None, shares: tuple[float,
 def cross_validation(labels: np.ndarray, patients: np.ndarray | None, folds: int, val: float, seed: int) -> list[np.ndarray]:
     """The split of each image in each fold, ``[N]`` each: every image is in test once, and ``val`` of the others in val."""
     kind = StratifiedKFold if patients is None else StratifiedGroupKFold
-    found = []
+    assignments = []
     for rest, _ in kind(folds, shuffle=True, random_state=seed).split(labels, labels, patients):
         splits = np.full(len(labels), "test", dtype="<U5")
         splits[rest] = divide(labels[rest], None if patients is None else patients[rest], (1 - val, val), seed)
-        found.append(splits)
-    return found
+        assignments.append(splits)
+    return assignments
 
 
 def check_classes(records: list[Record], splits: np.ndarray) -> None:

@@ -99,10 +99,10 @@ def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = p
 def image_folder(folder: Path, split: str) -> list[Record]:
     """The images of ``folder/CLASS/*`` in ImageFolder's order; a class folder may be empty."""
     try:
-        found = ImageFolder(str(folder), allow_empty=True)
+        folder_images = ImageFolder(str(folder), allow_empty=True)
     except FileNotFoundError:  # no class folder
         raise InputError(f"{folder}: no folder of a class in it; images belong in {folder}/CLASS/") from None
-    return [Record(path, found.classes[label], split) for path, label in found.samples]
+    return [Record(path, folder_images.classes[label], split) for path, label in folder_images.samples]
 
 
 def _folder(folder: Path, split: str, needed: bool) -> list[Record]:

@@ -53,13 +53,13 @@ def intervals(
     whole = {name: value[0] for name, value in of_resamples(np.ones((1, len(labels)))).items()}
     predictions = probabilities.argmax(1)
     right = predictions == labels
-    found = {
+    result = {
         name: bootstrap_interval(whole[name], value, lowest=-1 if name == "quadratic_kappa" else 0)
         for name, value in values.items()
         if value.ndim == 1
     }
     if right.all() or not right.any():
-        found["top1"] = share_interval(right, np.ones_like(right), patients)
+        result["top1"] = share_interval(right, np.ones_like(right), patients)
     per_class = {}
     for index, name in enumerate(classes):
         truth, called = labels == index, predictions == index
@@ -70,7 +70,7 @@ def intervals(
             metric: bootstrap_interval(whole[f"class_{metric}"][index], values[f"class_{metric}"][:, index])
             for metric in ("auc", "average_precision")
         }
-    return found | {"per_class": per_class}
+    return result | {"per_class": per_class}
 
 
 # Of the images of a class (truth) and those called so (called): what is counted, and among which images

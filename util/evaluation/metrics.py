@@ -32,7 +32,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
         name: one_against_rest(labels == index, predictions == index, probabilities[:, index])
         for index, name in enumerate(classes)
     }
-    found = {
+    metrics = {
         "images": len(labels),
         "top1": float(sk.accuracy_score(labels, predictions)),
         "balanced_accuracy": float(sk.recall_score(labels, predictions, labels=present, average="macro")),
@@ -42,8 +42,8 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, classe
     }
     if ordered:
         kappa = _kappa(labels, predictions, every)
-        found["quadratic_kappa"] = None if math.isnan(kappa) else kappa
-    return found | {
+        metrics["quadratic_kappa"] = None if math.isnan(kappa) else kappa
+    return metrics | {
         "absent": [name for index, name in enumerate(classes) if index not in present],
         "per_class": per_class,
         "confusion": sk.confusion_matrix(labels, predictions, labels=every).tolist(),

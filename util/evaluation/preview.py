@@ -141,5 +141,5 @@ def reconstructed_colours(model: torch.nn.Module, pixels: Tensor, split: Split, 
     device = precision.device
     model.eval()
     with precision():
-        found = model.reconstruct(pixels.to(device), Split(*(part.to(device) for part in split))).cpu()
-    return denormalize(found.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)
+        patches = model.reconstruct(pixels.to(device), Split(*(part.to(device) for part in split))).cpu()
+    return denormalize(patches.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)

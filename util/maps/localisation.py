@@ -52,13 +52,13 @@ def find_masks(images: Images, folder: str | None) -> list[Path | None]:
         InputError: when ``folder`` is given and holds no mask of any image.
     """
     root = Path(folder) if folder else images.root / "masks" / images.split
-    found = []
+    files = []
     for path in map(Path, images.paths):
         candidates = (root / path.parent.name / f"{path.stem}.png", root / f"{path.stem}.png")
-        found.append(next((mask for mask in candidates if mask.is_file()), None))
-    if folder and not any(found):
+        files.append(next((mask for mask in candidates if mask.is_file()), None))
+    if folder and not any(files):
         raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.split}")
-    return found
+    return files
 
 
 def measure(maps: dict[str, Tensor], masks: list[Path], size: int) -> dict:

@@ -149,5 +149,5 @@ def maps_by_source(model: torch.nn.Module, images: Images, inference: Inference,
         view.blocks()
         return torch.stack([map_of(view, name) for name in every], dim=1)
 
-    found = inference.over(compute, model, images, f"all maps of {images.split}", chosen)
-    return dict(zip(every, found.unbind(1), strict=True))
+    stacked = inference.over(compute, model, images, f"all maps of {images.split}", chosen)
+    return dict(zip(every, stacked.unbind(1), strict=True))

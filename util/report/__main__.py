@@ -106,16 +106,19 @@ def training_section(folder: Path) -> dict:
 
 def classification_tables(results: dict) -> list[dict]:
     """Metrics with their 95 % intervals, of all classes together and of each."""
-    found = results["intervals"]
+    intervals = results["intervals"]
     shown = [
-        (title, with_interval(results[name], found[name], name in PERCENT))
+        (title, with_interval(results[name], intervals[name], name in PERCENT))
         for name, title in HEADLINES.items()
         if name in results
     ]
     per_class = [
         (
             *(name, row["images"]),
-            *(with_interval(row[metric], found["per_class"][name][metric], metric in PERCENT) for metric in OF_EACH_CLASS),
+            *(
+                with_interval(row[metric], intervals["per_class"][name][metric], metric in PERCENT)
+                for metric in OF_EACH_CLASS
+            ),
         )
         for name, row in results["per_class"].items()
     ]
@@ -167,18 +170,18 @@ def section(folder: Path) -> dict:
         InputError: when it holds neither a training nor an evaluation.
     """
     makers: dict[str, Callable[[Path], dict]] = {"metrics.json": evaluation_section, "log.txt": training_section}
-    found = next((make(folder) for name, make in makers.items() if (folder / name).is_file()), None)
-    if found is None:
+    content = next((make(folder) for name, make in makers.items() if (folder / name).is_file()), None)
+    if content is None:
         raise InputError(f"{folder} holds neither metrics.json (of an evaluation) nor log.txt (of a training)")
     about = folder / "run.json"
     if about.is_file():
         run = json.loads(about.read_text())
-        found["command"] = " ".join(run["command"])
-        found["settings"] = {**run["options"], **run["environment"]}
+        content["command"] = " ".join(run["command"])
+        content["settings"] = {**run["options"], **run["environment"]}
         if protocol := run.get("protocol"):
-            found["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
-        found["heading"] = f"{run['phase']}: {folder.name}"
-    return {"heading": folder.name, **found}
+            content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
+        content["heading"] = f"{run['phase']}: {folder.name}"
+    return {"heading": folder.name, **content}
 
 
 def render(folders: list[Path]) -> str:

@@ -210,8 +210,10 @@ def refuse_released_setr(content: Any, path: Path) -> None:
 
 def numbered(folder: Path) -> list[Path]:
     """The checkpoints ``checkpoint-<epoch>.pth`` of a folder, newest epoch first."""
-    found = [(int(m[1]), p) for p in folder.glob("checkpoint-*.pth") if (m := re.fullmatch(r"checkpoint-(\d+)", p.stem))]
-    return [path for _, path in sorted(found, reverse=True)]
+    checkpoints = [
+        (int(m[1]), p) for p in folder.glob("checkpoint-*.pth") if (m := re.fullmatch(r"checkpoint-(\d+)", p.stem))
+    ]
+    return [path for _, path in sorted(checkpoints, reverse=True)]
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -245,24 +247,24 @@ def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> 
     Raises:
         InputError: when the architecture differs.
     """
-    path, parameters, own = source.path, source.parameters, model.state_dict()
-    there, wanted = source.shape, Shape.of(own, "the model")
+    path, parameters, state = source.path, source.parameters, model.state_dict()
+    there, wanted = source.shape, Shape.of(state, "the model")
     if replace(there, num_patches=0) != replace(wanted, num_patches=0):
         raise InputError(
             f"{path} holds another architecture: {there}; the model has {wanted}: change --model or --patch_size, or leave "
             "them out"
         )
     chosen = {
-        name: value for name, value in parameters.items() if name in own and not (new_head and name.startswith("head."))
+        name: value for name, value in parameters.items() if name in state and not (new_head and name.startswith("head."))
     }
     if there.num_patches != wanted.num_patches:
         chosen["pos_embed"] = resample_abs_pos_embed(chosen["pos_embed"], list(model.grid_size))
-    wrong = [name for name, value in chosen.items() if value.shape != own[name].shape]
+    wrong = [name for name, value in chosen.items() if value.shape != state[name].shape]
     if wrong:
         raise InputError(f"{path} does not fit the model: {wrong[0]} is {tuple(parameters[wrong[0]].shape)} there")
     model.load_state_dict(chosen, strict=False)
     aside = sorted({name.split(".")[0] for name in parameters if name not in chosen})
-    fresh = sorted({name.split(".")[0] for name in own if name not in chosen})
+    fresh = sorted({name.split(".")[0] for name in state if name not in chosen})
     return (
         f"{path}: {len(chosen)} tensors loaded; left aside: {', '.join(aside) or 'none'}; "
         f"newly initialised: {', '.join(fresh) or 'none'}"

@@ -25,19 +25,19 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
     if resume == "auto":
         if folder is None:
             raise InputError("--resume auto: give --output_dir, the folder of the run to go on with, or its --data_path")
-        found = checkpoint.newest(folder)
-        if found is None:
+        source = checkpoint.newest(folder)
+        if source is None:
             say(f"--resume auto: no checkpoint in {folder}, starting from the beginning")
             return None
     else:
-        found = checkpoint.load(resume)
-    if found.phase != phase:
+        source = checkpoint.load(resume)
+    if source.phase != phase:
         raise InputError(
-            f"{found.path} is not a checkpoint of this script's training, to go on from; give an encoder to begin from by "
+            f"{source.path} is not a checkpoint of this script's training, to go on from; give an encoder to begin from by "
             "--finetune (in segmentation by --checkpoint)"
         )
-    refuse_retired(found.options, found.path)
-    return found
+    refuse_retired(source.options, source.path)
+    return source
 
 
 def folder_of(args: argparse.Namespace, phase: str) -> Path | None:
