@@ -160,7 +160,11 @@ def evaluation_section(folder: Path) -> dict:
             f"{100 * where['chance']:.1f} %.",
         })  # fmt: skip
     pictures = [picture(folder / name, caption) for name, caption in PICTURES.items() if (folder / name).exists()]
-    return {"notes": [f"Checkpoint: {results['checkpoint']}"], "tables": tables, "pictures": pictures}
+    notes = [
+        f"Checkpoint: {results['checkpoint']}, evaluated on {results.get('split', 'val')}.",
+        *results.get("remarks", []),
+    ]
+    return {"notes": notes, "tables": tables, "pictures": pictures}
 
 
 def section(folder: Path) -> dict:
