@@ -92,7 +92,7 @@ def evaluated(finetuned, phantoms, tmp_path_factory):
 
 
 def test_evaluation_leaves_pictures(evaluated, finetuned):
-    for name in ("roc", "confusion", "tsne", "attention"):
+    for name in ("roc", "confusion", "reliability", "tsne", "attention"):
         assert_not_blank(evaluated / f"{name}.png")
     assert_not_blank(finetuned / "sheet-2.png")
 
