@@ -54,8 +54,8 @@ def train_one_epoch(
     return epoch.summary()
 
 
-def evaluate(model: nn.Module, images: Images, inference: Inference) -> tuple[dict, Tensor, Tensor]:
-    """How well a model classifies a set, from all patches of each image.
+def evaluate(model: nn.Module, images: Images, inference: Inference, ordered: bool = False) -> tuple[dict, Tensor, Tensor]:
+    """How well a model classifies a set, from all patches of each image; ``ordered``: its classes are grades in their order.
 
     Returns:
         The metrics with the ``loss``; the probabilities ``[N, classes]``; and the features that the head reads, ``[N, D]``.
@@ -67,6 +67,6 @@ def evaluate(model: nn.Module, images: Images, inference: Inference) -> tuple[di
 
     both = inference.over(compute, model, images, f"evaluating {images.split}")
     probabilities, features = both.tensor_split([len(images.classes)], dim=1)
-    results = classification_metrics(images.labels.numpy(), probabilities.numpy(), images.classes)
+    results = classification_metrics(images.labels.numpy(), probabilities.numpy(), images.classes, ordered)
     results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), images.labels).item()
     return results, probabilities, features

@@ -20,14 +20,12 @@ from util.data.folders import has_split, open_splits
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
-from util.evaluation.intervals import intervals
 from util.evaluation.pictures import draw_pictures
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.preview import Preview
-from util.evaluation.remarks import remarks
-from util.evaluation.table import metrics_table
+from util.evaluation.results import complete, in_words
 from util.maps import sources
-from util.maps.localisation import find_masks, localisation_table, localise
+from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
 from util.system import distributed
@@ -90,6 +88,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     running.add_argument(
         "--split", choices=("test", "val"), help="what --eval evaluates (default: test/ where there is one)"
     )
+    running.add_argument("--ordered", action="store_true", help="classes are grades in order: --eval adds quadratic kappa")
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
@@ -215,27 +214,27 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     model.to(workplace.device)
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature) if args.masking == "attention" else None
-    results, probabilities, features = engine.evaluate(model, images, inference)
-    labels, chances = images.labels.numpy(), probabilities.numpy()
-    results = {"checkpoint": args.resume, "split": split, **results}
-    results["intervals"] = intervals(labels, chances, classes, images.patients)
-    results |= localise(model, images, lesion_masks, inference, args.map, sam)
-    known = train_files[0].paths if train_files else []
-    results |= remarks(images.paths, labels, chances, classes, known, chose_epoch=split == "val" and source.is_best)
+    metrics, probabilities, features = engine.evaluate(model, images, inference, args.ordered)
+    metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
+    results = {"checkpoint": args.resume, "split": split} | complete(
+        metrics,
+        images,
+        probabilities.numpy(),
+        training_paths=train_files[0].paths if train_files else [],
+        chose_epoch=split == "val" and source.is_best,
+        ordered=args.ordered,
+    )
     if distributed.is_main():
-        found = Predictions(images.paths, chances, classes, labels, images.patients)
+        found = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
         write_predictions(workplace.folder / "predictions.csv", found)
         (workplace.folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     say(f"evaluated: {split}")
-    say(metrics_table(results, results["intervals"]))
-    for line in results["remarks"]:
-        say(f"note: {line}")
-    if "localisation" in results:
-        say(localisation_table(results["localisation"]))
+    say(in_words(results))
     name = "/".join(Path(args.resume).parts[-2:])
     title = f"{args.model}, {name}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
     draw_pictures(workplace.folder, model, images, inference, args.map, results, probabilities, features, title)
-    say(f"written in {workplace.folder}: metrics.json, predictions.csv; roc.png, confusion.png, tsne.png, attention.png")
+    drawn = "roc.png, confusion.png, reliability.png, tsne.png, attention.png"
+    say(f"written in {workplace.folder}: metrics.json, predictions.csv; {drawn}")
     distributed.stop()
 
 

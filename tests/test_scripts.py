@@ -109,6 +109,10 @@ def test_evaluation(finetuned, phantoms, tmp_path):
     )
     assert f"top-1               {100 * figures['top1']:.2f} % (" in result.stdout and "relevance" in result.stdout
     assert figures["top1"] == pytest.approx(log_of(finetuned)[-1]["val_top1"])
+    squares = (chances - (torch.tensor([classes.index(name) for name in labels])[:, None] == torch.arange(4)).numpy()) ** 2
+    assert figures["calibration"]["brier_score"] == pytest.approx(squares.sum(1).mean(), rel=1e-4)
+    assert f"Brier score {figures['calibration']['brier_score']:.4f}" in result.stdout and "quadratic_kappa" not in figures
+    assert (folder / "reliability.png").stat().st_size > 10_000
 
 
 def run_once(call, script, options, phantoms, folder):

@@ -55,11 +55,14 @@ def test_a_table_in_the_folders_order_gives_the_folders_weights(call, with_test_
 
 def test_the_test_set_is_evaluated_and_never_trained_on(call, with_test_set, finetuned, tmp_path):
     start = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-best.pth'} --device cpu --data_path {with_test_set}"
-    status, out, err = call(f"{start} --output_dir {tmp_path / 'test'}")
+    status, out, err = call(f"{start} --ordered --output_dir {tmp_path / 'test'}")
     assert status == 0, err
     results = json.loads((tmp_path / "test" / "metrics.json").read_text())
     assert results["split"] == "test" and results["absent"] == ["skull"] and results["images"] == 10
     assert results["copies"] == 1 and results["without_copies"]["images"] == 9
+    low, high = results["intervals"]["quadratic_kappa"]
+    assert low <= results["quadratic_kappa"] <= high and f"quadratic kappa     {results['quadratic_kappa']:.4f} (" in out
+    assert "quadratic_kappa" in results["without_copies"]
     assert "1 of these 10 images are copies of a training image; without them top-1 is" in out
     assert not any("chosen on these images" in line for line in results["remarks"])
     status, out, err = call(f"{start} --split val --output_dir {tmp_path / 'val'}")

@@ -92,7 +92,7 @@ def evaluated(finetuned, phantoms, tmp_path_factory):
 
 
 def test_evaluation_leaves_pictures(evaluated, finetuned):
-    for name in ("roc", "confusion", "tsne", "attention"):
+    for name in ("roc", "confusion", "reliability", "tsne", "attention"):
         assert_not_blank(evaluated / f"{name}.png")
     assert_not_blank(finetuned / "sheet-2.png")
 
@@ -145,7 +145,7 @@ def test_report_holds_everything_and_needs_nothing(evaluated, pretrained, finetu
         assert f"{row['auc']:.4f}" in html
     last = json.loads((finetuned / "log.txt").read_text().splitlines()[-1])
     assert f"{last['loss']:.4g}" in html and "mao2023msmae" in html and "main_pretrain.py" in html
-    assert html.count("data:image/png") == 1 + 1 + 1 + 1 + 4  # curves and a sheet of each training, four of the evaluation
+    assert html.count("data:image/png") == 1 + 1 + 1 + 1 + 5  # curves and a sheet of each training, five of the evaluation
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: ROC curves, confusion matrix, features by t-SNE, and a gallery of what the model looked at."""
+"""Pictures of an evaluation: ROC curves, confusion matrix, reliability, features by t-SNE, and what it looked at."""
 
 import math
 from collections.abc import Sequence
@@ -198,13 +198,14 @@ def draw_pictures(
     features: Tensor,
     title: str,
 ) -> None:
-    """Draw what ``--eval`` shows beside its metrics: ``roc.png``, ``confusion.png``, ``tsne.png`` and ``attention.png``.
+    """Draw what ``--eval`` shows beside its metrics: ``roc.png``, ``confusion.png``, ``reliability.png``, ``tsne.png``
+    and ``attention.png``.
 
     Args:
         folder: to write in.
         images: of the set; inference: how they pass through the model.
         source: of the maps.
-        results: the metrics; probabilities: ``[N, classes]``; features: ``[N, D]``.
+        results: the metrics with their ``calibration``; probabilities: ``[N, classes]``; features: ``[N, D]``.
         title: of each picture.
     """
     labels, chances, classes = images.labels.numpy(), probabilities.numpy(), images.classes
@@ -217,6 +218,7 @@ def draw_pictures(
     drawn = {
         "roc": roc_figure(labels, chances, classes, title),
         "confusion": confusion_figure(results["confusion"], classes, title),
+        "reliability": reliability_figure(results["calibration"], title),
         "tsne": tsne_figure(features.numpy(), labels, classes, title),
         "attention": gallery_figure(cases, pixels, maps, labels, chances, classes, f"{title}, map: {source}"),
     }

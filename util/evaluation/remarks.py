@@ -13,6 +13,7 @@ def remarks(
     classes: list[str],
     training_paths: list[str],
     chose_epoch: bool,
+    ordered: bool = False,
 ) -> dict:
     """Remarks on the metrics of a set.
 
@@ -20,6 +21,7 @@ def remarks(
         paths: of the images; labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
         training_paths: of the training images, as far as they are at hand.
         chose_epoch: the epoch was chosen on these images.
+        ordered: the classes are grades in their order.
 
     Returns:
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
@@ -31,7 +33,7 @@ def remarks(
     copies = copies_of(paths, training_paths)
     if copies:
         unseen = np.array([path not in copies for path in paths])
-        others = classification_metrics(labels[unseen], probabilities[unseen], classes) if unseen.any() else None
+        others = classification_metrics(labels[unseen], probabilities[unseen], classes, ordered) if unseen.any() else None
         more = {"copies": len(copies), "without_copies": others}
         top1 = f"; without them top-1 is {100 * others['top1']:.2f} %" if others else ""
         lines.append(f"{len(copies)} of these {len(paths)} images are copies of a training image{top1}")

@@ -28,11 +28,12 @@ CITATION = """@article{mao2023msmae,
 PICTURES = {
     "roc.png": "ROC curves, one class against the rest",
     "confusion.png": "Confusion matrix: images by true and predicted class",
+    "reliability.png": "How sure the model is, and how often it is right then",
     "tsne.png": "What the head reads, laid out by t-SNE",
     "attention.png": "The surest, the least sure and the mistaken, with their attention maps",
     "sheet.png": "From the best to the worst case",
 }
-SMALL = ("roc.png", "confusion.png", "tsne.png")  # read well at half the page's width
+SMALL = ("roc.png", "confusion.png", "reliability.png", "tsne.png")  # read well at half the page's width
 CURVES = {  # panels of the picture of a training, and the log's names in each
     "loss": ("loss", "loss_pixels", "loss_class", "val_loss"),
     "accuracy": ("train_top1", "val_top1", "val_balanced_accuracy", "val_iou", "val_dice"),
