@@ -15,8 +15,8 @@ import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
 from util import checks, options, protocol
 from util.data.augment import Augment
-from util.data.copies import open_for_training
-from util.data.folders import has_split, open_splits
+from util.data.copies import open_for_evaluation, open_for_training
+from util.data.folders import has_split
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
@@ -32,7 +32,14 @@ from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
-from util.system.workplace import check_workers, describe, named_folder, open_workplace, training_folder
+from util.system.workplace import (
+    check_evaluation_folder,
+    check_workers,
+    describe,
+    named_folder,
+    open_workplace,
+    training_folder,
+)
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
@@ -41,7 +48,10 @@ from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
 # masking None: on all patches, unless ratios are given
-PROTOCOLS: dict[str, dict] = {"paper": {"masking": "attention"}, "tuned": {"masking": None}}
+PROTOCOLS: dict[str, dict] = {
+    "paper": {"masking": "attention"},
+    "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
+}
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
@@ -92,9 +102,11 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
+    if not args.eval and (args.split or args.ordered):
+        raise InputError(f"--{'split' if args.split else 'ordered'} is for --eval; leave it out")
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
-    settle_masking(args)
+    protocol.settle_masking(args)
     checks.training(args)
     checks.finetuning(args)
     if (args.resume or args.finetune) and recorded is None:
@@ -109,20 +121,6 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     if args.masking != "none" and not args.eval:
         checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     return args
-
-
-def settle_masking(args: argparse.Namespace) -> None:
-    """Settle what masks, by which map and how much of an image, where the command line or the protocol leave it open."""
-    ratios_given = args.mask_ratio is not None or args.throw_ratio is not None
-    args.masking = args.masking or ("attention" if ratios_given else "none")
-    args.mask_ratio = options.MASK_RATIO if args.mask_ratio is None else args.mask_ratio
-    args.throw_ratio = options.THROW_RATIO if args.throw_ratio is None else args.throw_ratio
-    args.map = args.map or protocols_map(args)
-
-
-def protocols_map(args: argparse.Namespace) -> str:
-    """SAM draws by the last block's map in either protocol; where it does not run, a map is only shown."""
-    return "last" if args.protocol == "paper" or args.masking == "attention" else "consensus"
 
 
 def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
@@ -152,7 +150,7 @@ def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
 def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
     """The options as their protocol has them."""
     pure = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
-    pure.map = protocols_map(args)
+    pure.map = protocol.finetuning_map(args)
     return pure
 
 
@@ -187,20 +185,20 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num
 
 def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     """``--eval``: metrics of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``, and pictures."""
+    if args.protocol != source.options.get("protocol", args.protocol):
+        raise InputError(f"--protocol {args.protocol}: {args.resume} was trained by another; leave the option out")
     split = args.split or ("test" if has_split(args.data_path, "test") else "val")
-    beside = ("train",) if has_split(args.data_path, "train") else ()
-    *train_files, files = open_splits(
-        args.data_path,
-        (*beside, split),
-        num_classes=args.num_classes,
-        classes=source.classes,
-        patients=args.patients,
-        on_patient_leak=args.on_patient_leak,
+    training_paths, files = open_for_evaluation(
+        *(args.data_path, split, args.num_classes, source.classes),
+        *(args.patients, args.on_patient_leak, args.on_leak),
     )
     classes = files.classes
     if source.outputs != len(classes):
         raise InputError(f"{args.resume} tells {source.outputs} classes apart, {args.data_path} has {len(classes)}")
-    workplace = open_workplace(Path(args.output_dir or named_folder("eval", args.data_path)), args.device, args.amp)
+    folder = Path(args.output_dir or named_folder("eval", args.data_path))
+    check_evaluation_folder(folder, args.resume, split, args.overwrite)
+    workplace = open_workplace(folder, args.device, args.amp)
+    say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
     model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
     say(checkpoint.load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
@@ -220,7 +218,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
         metrics,
         images,
         probabilities.numpy(),
-        training_paths=train_files[0].paths if train_files else [],
+        training_paths=training_paths,
         chose_epoch=split == "val" and source.is_best,
         ordered=args.ordered,
     )

@@ -14,7 +14,7 @@ from util.options import plain
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
-from util.system.workplace import describe, open_workplace
+from util.system.workplace import check_evaluation_folder, describe, open_workplace
 from util.training import checkpoint
 
 
@@ -25,6 +25,7 @@ def evaluate_only(args) -> None:
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")
+    check_evaluation_folder(folder, args.evaluate, "val", args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     size = (args.input_h, args.input_w)
     model = build_setr(

@@ -7,6 +7,7 @@ from segmentation.data import extension
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util import checks, options
+from util.protocol import protocol_name
 from util.retired import add_retired_options
 from util.system.errors import InputError
 
@@ -37,6 +38,7 @@ def make_parser() -> options.Parser:
     parser = options.Parser("Train SETR on a pre-trained MSMAE encoder to segment images; or evaluate it with --evaluate.")
     parser.add_argument(
         "--protocol",
+        type=protocol_name,
         choices=list(PROTOCOLS),
         help="what is not given follows the authors' released scripts, or the choices named 'tuned' below (default: paper, "
         "or that of the checkpoint to resume or evaluate)",

@@ -98,3 +98,31 @@ def test_same_seed_same_weights(call, phantoms, tmp_path):
         assert call(f"{command} --output_dir {tmp_path / name}")[0] == 0
     assert same_weights(tmp_path / "a" / "checkpoint-last.pth", tmp_path / "b" / "checkpoint-last.pth")
     assert not same_weights(tmp_path / "a" / "checkpoint-last.pth", tmp_path / "c" / "checkpoint-last.pth")
+
+
+def test_an_evaluation_replaces_neither_another_nor_the_account_of_a_training(
+    call, pretrained, finetuned, phantoms, tmp_path
+):
+    run = shutil.copytree(finetuned, tmp_path / "run")
+    before = (run / "run.json").read_text()
+    command = f"main_finetune.py --eval --device cpu --data_path {phantoms} --output_dir {run} --resume"
+    status, _, err = call(f"{command} {run / 'checkpoint-last.pth'}")
+    assert status == 0 and (run / "run.json").read_text() == before and (run / "run-eval.json").exists(), err
+    status, _, err = call(f"{command} {pretrained / 'checkpoint-last.pth'}")
+    assert status == 2 and "holds an evaluation of" in err and "--overwrite" in err and len(err.splitlines()) == 1
+    status, _, err = call(f"{command} {pretrained / 'checkpoint-last.pth'} --overwrite")
+    assert status == 0, err
+
+
+def test_tuned_given_to_a_run_by_the_paper_changes_what_masks(call, finetuned, tmp_path):
+    run = shutil.copytree(finetuned, tmp_path / "run")
+    status, out, err = call(f"main_finetune.py --resume {run / 'checkpoint-1.pth'} --protocol tuned")
+    assert status == 0 and "--masking was attention in the resumed run and is none now" in out, err
+    assert "map_on_visible" not in log_of(run)[2]
+
+
+@pytest.mark.parametrize("option", ["--split val", "--ordered", "--eval --protocol tuned"])
+def test_options_that_would_have_no_effect_are_refused(option, call, finetuned, phantoms, tmp_path):
+    start = f"main_finetune.py --resume {finetuned / 'checkpoint-last.pth'} --data_path {phantoms}"
+    status, _, err = call(f"{start} --output_dir {tmp_path / 'out'} {option}")
+    assert status == 2 and "leave" in err and len(err.splitlines()) == 1

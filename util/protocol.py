@@ -2,7 +2,7 @@
 
 import argparse
 
-from util.options import plain
+from util.options import MASK_RATIO, THROW_RATIO, plain
 from util.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
@@ -24,7 +24,7 @@ def parse(
     """
     parser.add_argument(
         "--protocol",
-        type=_protocol,
+        type=protocol_name,
         choices=tuple(protocols),
         default="paper",
         help="what options say that are not given: paper, as in the paper; tuned, as our measurements favour (RESULTS.md)",
@@ -42,7 +42,7 @@ def parse(
     return parser.parse_args(arguments)
 
 
-def _protocol(text: str) -> str:
+def protocol_name(text: str) -> str:
     if text == "measured":
         raise argparse.ArgumentTypeError("'measured' is called 'tuned' now")
     return text
@@ -66,6 +66,8 @@ def describe(name: str, departures: dict[str, tuple]) -> str:
 
 def spelled(option: str, value) -> str:
     """An option with its value as one would type it: ``--epochs 3``, ``--flips``, ``--no-flips``."""
+    if option == "pool":
+        return {"token": "--cls_token", "avg": "--global_pool"}[value]
     if isinstance(value, bool):
         return f"--{option}" if value else f"--no-{option}"
     return f"--{option} {in_words(value)}"
@@ -93,3 +95,17 @@ def remark_on_masking(masking: str, protocol: str) -> str:
         "patches on BUSI (6 to 24) and 11 on Brain Tumor MRI (-4 to 25; RESULTS.md)"
     )
     return f"{cost}. --protocol tuned uses all patches" if protocol == "paper" else cost
+
+
+def settle_masking(args: argparse.Namespace) -> None:
+    """Settle what masks, by which map and how much of an image, where the command line or the protocol leave it open."""
+    ratios_given = args.mask_ratio is not None or args.throw_ratio is not None
+    args.masking = args.masking or ("attention" if ratios_given else "none")
+    args.mask_ratio = MASK_RATIO if args.mask_ratio is None else args.mask_ratio
+    args.throw_ratio = THROW_RATIO if args.throw_ratio is None else args.throw_ratio
+    args.map = args.map or finetuning_map(args)
+
+
+def finetuning_map(args: argparse.Namespace) -> str:
+    """SAM draws by the last block's map in either protocol; where it does not run, a map is only shown."""
+    return "last" if args.protocol == "paper" or args.masking == "attention" else "consensus"

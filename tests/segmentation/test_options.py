@@ -52,14 +52,14 @@ def encoder(tmp_path_factory):
     path = tmp_path_factory.mktemp("encoder") / "checkpoint-last.pth"
     model = create_encoder("vit_tiny_patch16", 8, img_size=48, num_classes=3)
     options = argparse.Namespace(model="msmae_vit_tiny_patch16", num_classes=3, epochs=7, batch_size=32)
-    checkpoint.save(path, phase="pretrain", args=vars(options), model=model.state_dict(), classes=["a", "b", "c"])
+    checkpoint.save(path, epoch=0, phase="pretrain", args=vars(options), model=model.state_dict(), classes=["a", "b", "c"])
     return path
 
 
 def segmenter(path, options: dict):
     """A segmentation checkpoint that holds these options."""
     args = plain(argparse.Namespace(**options))
-    checkpoint.save(path, phase="segmentation", args=args, model={"x": torch.zeros(1)}, classes=["0"])
+    checkpoint.save(path, epoch=0, phase="segmentation", args=args, model={"x": torch.zeros(1)}, classes=["0"])
     return path
 
 

@@ -46,9 +46,9 @@ def trained(pairs_folder, pretrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmentation")
     start = f"--checkpoint {pretrained / 'checkpoint-last.pth'} --deep_supervision --num_workers 0 --save_every 1"
     result = run_script(f"{TINY} --epochs 3 --lr 1e-3 {start} --root {pairs_folder}", folder)
-    assert "148 tensors loaded" in result.stdout and "newly initialised: none" in result.stdout
+    assert "76 tensors loaded" in result.stdout and "newly initialised: none" in result.stdout
     assert (
-        "protocol: paper, except --model vit_tiny_patch16 (paper: vit_base_patch16), --patch_size 8 (paper: 16), --input_w "
+        "protocol: paper, except --model vit_micro_patch8 (paper: vit_base_patch16), --patch_size 8 (paper: 16), --input_w "
         "32 (paper: 224), --input_h 32 (paper: 224), --epochs 3 (paper: 200), --batch_size 4 (paper: 8), --lr 0.001 (paper: "
         "0.0001), --deep_supervision (paper: off)\n"
     ) in result.stdout

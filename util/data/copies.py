@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from util.data.folders import LabelledFiles, open_splits
+from util.data.folders import LabelledFiles, has_split, open_splits
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -53,6 +53,38 @@ def open_for_training(
         data_path, ("train", "val"), num_classes=num_classes, patients=patients, on_patient_leak=on_patient_leak
     )
     return answer_leak(train, val, on_leak), val
+
+
+def open_for_evaluation(
+    data_path: str,
+    split: str,
+    num_classes: int | None,
+    classes: list[str] | None,
+    patients: str | None,
+    on_patient_leak: str,
+    on_leak: str,
+) -> tuple[list[str], LabelledFiles]:
+    """The paths of the training images, none where they are not at hand, and the files of the split to evaluate.
+
+    Args:
+        classes: of the model, in its order; None: those of the data.
+
+    Raises:
+        InputError: as :func:`util.data.folders.open_splits` does; and under ``on_leak`` "error" where images of the split
+            are copies of training images.
+    """
+    beside = ("train",) if has_split(data_path, "train") else ()
+    *train, files = open_splits(
+        data_path,
+        (*beside, split),
+        num_classes=num_classes,
+        classes=classes,
+        patients=patients,
+        on_patient_leak=on_patient_leak,
+    )
+    if train and on_leak == "error":
+        answer_leak(train[0], files, on_leak)
+    return (train[0].paths if train else []), files
 
 
 def answer_leak(train: LabelledFiles, judged: LabelledFiles, on_leak: str) -> LabelledFiles:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
 from util.data.folders import LabelledFiles
@@ -158,14 +159,14 @@ class Images(Dataset):
 
 def mention_ignored(files: LabelledFiles) -> None:
     """Say which files beside the images are no images by their names, lest a user think they are used."""
-    used, folder = set(files.paths), files.root / files.split
+    folder = files.root / files.split
     beside = (
         Path(top) / name
         for label in files.classes
         for top, _, names in os.walk(folder / label)
         for name in names
     )  # fmt: skip
-    others = Counter(path.suffix or "no extension" for path in beside if str(path) not in used)
+    others = Counter(path.suffix or "no extension" for path in beside if path.suffix.lower() not in IMG_EXTENSIONS)
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
         say(f"note: files in {folder} whose names are not those of images are not used: {kinds}")

@@ -40,5 +40,5 @@ def remarks(
     predicted = set(probabilities.argmax(1).tolist())
     never = [name for number, name in enumerate(classes) if number not in predicted and (labels == number).any()]
     if never:
-        lines.append(f"no image is taken for {', '.join(never)}")
+        lines.append(f"no image is classified as {', '.join(never)}")
     return {"remarks": lines, **more}

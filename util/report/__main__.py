@@ -209,6 +209,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="the file (default: report.html in the last folder)")
     options = parser.parse_args()
     output = options.output or options.folders[-1] / "report.html"
+    if output.exists() and output.suffix != ".html":
+        raise InputError(f"--output {output} exists and is no HTML page; choose another name")
     html = render(options.folders)
     try:
         output.write_text(html, encoding="utf-8")

@@ -193,6 +193,23 @@ def version(package: str) -> str:
         return "not installed"
 
 
+def check_evaluation_folder(folder: Path, checkpoint: str, split: str, overwrite: bool) -> None:
+    """Raise :class:`InputError` where a folder holds an evaluation of another checkpoint or split."""
+    results = folder / "metrics.json"
+    if overwrite or not results.is_file():
+        return
+    try:
+        there = json.loads(results.read_text())
+    except ValueError:
+        there = {}
+    before = (there.get("checkpoint"), there.get("split", split))
+    if before != (checkpoint, split):
+        raise InputError(
+            f"{folder} holds an evaluation of {before[0]} on {before[1]}: choose another --output_dir, or replace it by "
+            "--overwrite"
+        )
+
+
 def describe(workplace: Workplace, phase: str, options: dict, departures: dict[str, tuple] | None = None) -> None:
     """Write ``run.json``: how the run was called, with what options, where they depart from the protocol, and where."""
     if not distributed.is_main():
@@ -205,4 +222,7 @@ def describe(workplace: Workplace, phase: str, options: dict, departures: dict[s
         "options": options,
         "environment": {**environment(workplace.device), "precision": workplace.precision.name},
     }
-    (workplace.folder / "run.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
+    # an evaluation in the folder of a training leaves that one's account alone
+    beside_training = phase == "eval" and (workplace.folder / "log.txt").exists()
+    name = "run-eval.json" if beside_training else "run.json"
+    (workplace.folder / name).write_text(json.dumps(content, indent=2, default=str) + "\n")

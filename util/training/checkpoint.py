@@ -190,6 +190,8 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
 def reason_in(error: Exception) -> str:
     """Why PyTorch refuses a file, in plain words and without its advice to load the file anyway."""
     text = plainly(error)
+    if text.isdigit():
+        return "it is no file of PyTorch's"
     if "weights only" in text.lower() or "weights_only" in text.lower():
         return "it holds more than tensors and would run code, such as a whole pickled model, or it is damaged"
     return text

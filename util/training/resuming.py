@@ -33,8 +33,8 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
         source = checkpoint.load(resume)
     if source.phase != phase:
         raise InputError(
-            f"{source.path} is not a checkpoint of this script's training, to go on from; give an encoder to begin from by "
-            "--finetune (in segmentation by --checkpoint)"
+            f"{source.path} is a checkpoint of {source.phase or 'another project'}; --resume goes on with one of {phase}. "
+            "To begin from its encoder, give it to main_finetune.py --finetune or segmentation/train.py --checkpoint"
         )
     refuse_retired(source.options, source.path)
     return source

@@ -218,7 +218,10 @@ class Training:
                 part.load_state_dict(content)
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).split("\n")[-1].strip()
-            raise InputError(f"--resume: the checkpoint does not fit this model and data ({reason})") from None
+            raise InputError(
+                f"{resumed.path} does not fit the model and data that the options describe ({reason}): leave out --model, "
+                "sizes and pooling, which --resume takes from the checkpoint"
+            ) from None
         for note in changes(resumed, self.about.options, self.workplace.precision.name):
             say(f"note: {note}")
         if resumed.path == self.workplace.folder / "checkpoint-last.pth" and not content.get("step"):
