@@ -19,6 +19,7 @@ from downloads import (
     table,
 )
 
+from util.data.folders import open_splits
 from util.prepare import chestxray2017, splitting
 from util.prepare.data_sets import DATA_SETS
 
@@ -162,3 +163,16 @@ def test_split_is_of_names_alone():
 
 def test_groups_join_through_others():
     assert splitting.join([["a"], ["b"], ["b", "c"], ["c", "a"], ["d"], []]) == [0, 0, 0, 0, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["busi", "ham10000"])
+def test_the_table_stands_for_the_folders_in_the_scripts(name, tmp_path):
+    """``--data_path DEST/split.csv`` opens the images, classes and splits of ``--data_path DEST``."""
+    dest = done(name, put(tmp_path / "download", MAKERS[name](lambda count: min(count, 20))), tmp_path / "dest", "--unique")
+    from_folders, from_table = (
+        open_splits(str(path), ("train", "val"), on_patient_leak="note") for path in (dest, dest / "split.csv")
+    )
+    for one, two in zip(from_folders, from_table, strict=True):
+        assert one.classes == two.classes
+        assert sorted(map(Path.resolve, map(Path, one.paths))) == sorted(map(Path.resolve, map(Path, two.paths)))
+    assert (from_table[0].patients is not None) == (name == "ham10000")
