@@ -107,7 +107,8 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     if args.eval and args.finetune:
         raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
     protocol.settle_masking(args)
-    checks.training(args)
+    if not args.eval:
+        checks.training(args)
     checks.finetuning(args)
     if (args.resume or args.finetune) and recorded is None:
         return args
