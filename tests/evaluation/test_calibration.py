@@ -99,7 +99,7 @@ def test_diagram_shows_the_figures():
     labels, probabilities = classifier(300, sharpness=2)
     found = calibration_metrics(labels, probabilities)
     upper, lower = reliability_figure(found, "val").axes
-    assert f"{100 * found['expected_calibration_error']:.2f} %" in upper.texts[0].get_text()
+    assert f"{100 * found['expected_calibration_error']:.2f} %" in upper.get_title()
     line = upper.containers[0].lines[0]
     assert line.get_ydata() == pytest.approx([row["accuracy"] for row in found["reliability"]])
     assert sum(bar.get_height() for bar in lower.patches) == 300

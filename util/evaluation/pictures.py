@@ -176,10 +176,9 @@ def reliability_figure(calibration: dict, title: str) -> Figure:
     upper.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":", label="calibrated")
     upper.errorbar(confidence, accuracy, yerr=reach, fmt="o-", color=COLORS[0], markersize=4, linewidth=1.4, elinewidth=0.8)
     error, brier = calibration["expected_calibration_error"], calibration["brier_score"]
-    upper.text(0.03, 0.97, f"expected calibration error {100 * error:.2f} %\nBrier score {brier:.4f}", va="top", fontsize=8)
     upper.set(ylabel="share of right predictions", xlim=(0, 1), ylim=(0, 1))
     upper.legend(loc="lower right", fontsize=8, frameon=False)
-    upper.set_title(title, fontsize=8)
+    upper.set_title(f"{title}\nexpected calibration error {100 * error:.2f} %, Brier score {brier:.4f}", fontsize=8)
     lower.bar(confidence, [row["images"] for row in rows], width=0.8 / bins, color=COLORS[0])
     lower.set(xlabel=f"confidence: probability of the predicted class ({bins} bins)", ylabel="images")
     for axis in (upper, lower):

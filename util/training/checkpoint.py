@@ -163,7 +163,7 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
-    check_file(path)
+    check_file(path, checksums=weights)
     try:
         if path.suffix == ".safetensors":
             content: Any = load_safetensors(path)

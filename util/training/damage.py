@@ -14,10 +14,11 @@ from util.system.errors import InputError
 GIT_LFS = b"version https://git-lfs"
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, checksums: bool) -> None:
     """Raise :class:`InputError` where a file is no checkpoint by its first bytes, or its checksums do not agree.
 
-    PyTorch writes a zip archive with a checksum of each tensor. Files of other formats have none.
+    PyTorch writes a zip archive with a checksum of each tensor. Files of other formats have none. Without ``checksums``
+    the tensors are not read.
     """
     with open(path, "rb") as file:
         start = file.read(512)
@@ -27,7 +28,7 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} is a Git LFS pointer and not the file itself: fetch it by git lfs pull")
     if re.match(rb"\s*(<!doctype|<html)", start, re.IGNORECASE):
         raise InputError(f"{path} is a web page and not a checkpoint: download the file itself")
-    if start.startswith(b"PK"):
+    if checksums and start.startswith(b"PK"):
         try:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
