@@ -13,7 +13,6 @@ from torch import nn
 
 import engine_finetune as engine
 from models_vit import ENCODERS, VisionTransformer, create_encoder
-from util import checks, options, protocol
 from util.data.augment import Augment
 from util.data.copies import open_for_evaluation, open_for_training
 from util.data.folders import has_split
@@ -28,6 +27,8 @@ from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
+from util.options import checks, finetuning, parsed, protocol
+from util.options.finetuning import goes_on, recorded_options
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError, run_script
@@ -43,116 +44,15 @@ from util.system.workplace import (
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
+from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
-# masking None: on all patches, unless ratios are given
-PROTOCOLS: dict[str, dict] = {
-    "paper": {"masking": "attention"},
-    "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
-}
-OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
 def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options; ``recorded`` are those of the checkpoint to begin from, which untyped ones are taken from.
-
-    Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
-    """
-    parser = options.Parser(__doc__)
-    options.add_data_options(parser)
-    model = options.add_model_options(parser, list(ENCODERS))
-    model.add_argument(
-        "--finetune",
-        metavar="CHECKPOINT",
-        help="encoder to start from; model, input size and patch size are its own (default: none, vit_base_patch16 at 224 "
-        "pixels from random weights)",
-    )
-    pooling = model.add_mutually_exclusive_group()
-    pooling.add_argument(
-        "--global_pool",
-        action="store_const",
-        const="avg",
-        dest="pool",
-        help="classify the mean of the patches (the default, but for a checkpoint that does otherwise)",
-    )
-    pooling.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
-    model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
-    masking = options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
-    parser.set_defaults(mask_ratio=None, throw_ratio=None, map=None)  # what is not given is told apart
-    masking.add_argument(
-        "--unmasked_epochs", type=options.number(int, 0), default=0, metavar="N", help="last epochs, on all patches"
-    )
-    optimisation = options.add_optimisation_options(parser, epochs=100, batch_size=256, warmup_epochs=5, min_lr=1e-6)
-    optimisation.add_argument(
-        "--layer_decay",
-        type=options.number(float, 0, 1, open_ends="low"),
-        default=0.75,
-        help="learning rate of a layer relative to the one above it",
-    )
-    optimisation.add_argument("--smoothing", type=options.RATIO, default=0.1, help="label smoothing")
-    options.add_augmentation_options(parser)
-    running = options.add_running_options(parser)
-    running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    running.add_argument(
-        "--split", choices=("test", "val"), help="what --eval evaluates (default: test/ where there is one)"
-    )
-    running.add_argument("--ordered", action="store_true", help="classes are grades in order: --eval adds quadratic kappa")
-    args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
-    if args.eval and args.resume in (None, "auto"):
-        raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
-    if not args.eval and (args.split or args.ordered):
-        raise InputError(f"--{'split' if args.split else 'ordered'} is for --eval; leave it out")
-    if args.eval and args.finetune:
-        raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
-    protocol.settle_masking(args)
-    if not args.eval:
-        checks.training(args)
-    checks.finetuning(args)
-    if (args.resume or args.finetune) and recorded is None:
-        return args
-    checks.data_path(args.data_path)
-    args.model = args.model or "vit_base_patch16"
-    args.input_size = args.input_size or 224
-    args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
-    args.pool = args.pool or "avg"
-    patches = checks.grid(args.input_size, args.patch_size)
-    sources.check(args.map, ENCODERS[args.model]["depth"])
-    if args.masking != "none" and not args.eval:
-        checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
-    return args
-
-
-def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
-    """What a checkpoint says of the options: all when a run goes on, its model's and maps' in an evaluation, else the shape.
-
-    Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
-    """
-    if source is None:
-        return {}
-    if goes_on(args, source):
-        return options_to_go_on_with(source)
-    shape: dict = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
-    if not args.model:
-        shape["model"] = source.encoder_name(ENCODERS)
-    if args.eval or source.is_finetuned:
-        shape["pool"] = source.pooling
-    if args.eval:
-        shape |= {name: source.options[name] for name in OF_MAPS if name in source.options}
-    return shape
-
-
-def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
-    """Whether a checkpoint is of the run that goes on, and not one to evaluate or to begin from."""
-    return bool(args.resume) and not args.eval and source.path != Path(args.finetune or "")
-
-
-def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
-    """The options as their protocol has them."""
-    pure = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
-    pure.map = protocol.finetuning_map(args)
-    return pure
+    """The options (:func:`util.options.finetuning.get_args`)."""
+    return finetuning.get_args(ENCODERS, arguments, recorded, __doc__)
 
 
 def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
@@ -205,7 +105,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    describe(workplace, "eval", options.plain(args))
+    describe(workplace, "eval", parsed.plain(args))
     images = Images(files, args.cache, args.on_bad_image)
     note_skipped(workplace.folder, images)
     lesion_masks = find_masks(images, args.lesion_masks)
@@ -247,9 +147,9 @@ def main() -> None:
     args = get_args()
     if args.eval:
         evaluated = checkpoint.load(args.resume)
-        return evaluate_only(get_args(recorded=recorded_options(args, evaluated)), evaluated)
+        return evaluate_only(get_args(recorded=recorded_options(args, evaluated, ENCODERS)), evaluated)
     source = find_source(args)
-    args = get_args(recorded=recorded_options(args, source))
+    args = get_args(recorded=recorded_options(args, source, ENCODERS))
     resumed = source if source and goes_on(args, source) else None
 
     # what can be wrong is found before any image is read
@@ -262,7 +162,7 @@ def main() -> None:
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
-    departures = protocol.departures(args, protocol_of(args))
+    departures = protocol.departures(args, finetuning.protocol_of(args, ENCODERS))
     say(protocol.describe(args.protocol, departures))
     say(protocol.remark_on_masking(args.masking, args.protocol))
 
@@ -309,11 +209,11 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("finetune", options.plain(args), classes, departures), stepper, loader, (maps,)),
-        **options.of_training(args),
+        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        **parsed.of_training(args),
         resumed=resumed,
     )
-    say(options.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
+    say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():
             if maps.due(epoch.number):

@@ -8,88 +8,28 @@ import torch
 
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
-from util import checks, options, protocol
 from util.data.augment import Augment
 from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
 from util.evaluation.preview import Preview
-from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
+from util.options import checks, parsed, pretraining, protocol
 from util.system.console import say
-from util.system.errors import InputError, run_script
+from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
 from util.training.run import About, Training
 
-PROTOCOLS = {
-    "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},
-    "tuned": {"map": "consensus", "map_temperature": 0.4, "random_share": 0.5},
-}
-
 
 def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options; ``recorded`` are those of the checkpoint that --resume names, which untyped ones are taken from.
-
-    Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
-    """
-    parser = options.Parser(__doc__)
-    options.add_data_options(parser)
-    model = options.add_model_options(parser, list(AUTOENCODERS))
-    parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)
-    model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
-    masking = options.add_masking_options(parser, ("attention", "random"), loc_interval=40)
-    masking.add_argument(
-        "--random_mask_ratio",
-        type=options.RATIO,
-        default=0.75,
-        help="share of the patches masked at random, by --masking random and before SAM",
-    )
-    masking.add_argument(
-        "--sam_epoch", type=options.number(int, 0), default=41, metavar="EPOCH", help="first epoch (from 0) masked by SAM"
-    )
-    masking.add_argument(
-        "--random_share",
-        type=options.RATIO,
-        default=0.0,
-        help="while SAM runs, share of each batch masked at random instead; if above 0, only there does the head learn",
-    )
-    optimisation = options.add_optimisation_options(parser, epochs=300, batch_size=64, warmup_epochs=40, min_lr=0.0)
-    optimisation.add_argument(
-        "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
-    )
-    options.add_running_options(parser)
-    args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
-    if args.resume and recorded is None:
-        return args
-    checks.data_path(args.data_path)
-    checks.training(args)
-    args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
-    patches = checks.grid(args.input_size, args.patch_size)
-    checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
-    checks.ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
-    sources.check(args.map, AUTOENCODERS[args.model]["depth"])
-    if args.masking == "attention" and sources.reads_head(args.map) and not args.class_weight:
-        raise InputError(
-            f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
-        )
-    masked_at_random = round(args.random_share * args.batch_size)
-    if args.masking == "attention" and args.random_share and not 0 < masked_at_random < args.batch_size:
-        raise InputError(
-            f"--random_share {args.random_share:g} cannot split --batch_size {args.batch_size}: choose a larger batch, or "
-            "--random_share 0 to leave the batch whole"
-        )
-    return args
-
-
-def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
-    """The options as their protocol has them."""
-    return get_args(["--data_path", args.data_path, "--protocol", args.protocol])
+    """The options (:func:`util.options.pretraining.get_args`)."""
+    return pretraining.get_args(AUTOENCODERS, arguments, recorded, __doc__)
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:
@@ -117,7 +57,7 @@ def main() -> None:
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
-    departures = protocol.departures(args, protocol_of(args))
+    departures = protocol.departures(args, pretraining.protocol_of(args, AUTOENCODERS))
     say(protocol.describe(args.protocol, departures))
 
     # model
@@ -157,11 +97,11 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("pretrain", options.plain(args), classes, departures), stepper, loader, (maps,)),
-        **options.of_training(args),
+        *(workplace, About("pretrain", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        **parsed.of_training(args),
         resumed=resumed,
     )
-    say(options.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
+    say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():
             if maps.due(epoch.number):

@@ -9,8 +9,8 @@ from segmentation.data import open_pairs, resize
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
-from util import protocol
-from util.options import plain
+from util.options import protocol
+from util.options.parsed import plain
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError

@@ -6,7 +6,7 @@ from typing import Any
 
 from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
-from util.protocol import spelled
+from util.options.protocol import spelled
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint

@@ -14,8 +14,8 @@ from segmentation.options import get_args
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
-from util import checks, options, protocol
 from util.data.loading import training_loader
+from util.options import checks, parsed, protocol
 from util.system.console import say
 from util.system.errors import run_script
 from util.system.seeds import seed_everything
@@ -93,9 +93,9 @@ def main() -> None:
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
     training = Training(
-        *(workplace, About("segmentation", options.plain(args), val_pairs.classes, departing), stepper, loader),
+        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing), stepper, loader),
         [schedule] if isinstance(schedule, Plateau) else [],
-        **options.of_training(args),
+        **parsed.of_training(args),
         resumed=resumed,
     )
     weights = sum(parameter.numel() for parameter in model.parameters())

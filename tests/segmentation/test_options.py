@@ -12,8 +12,8 @@ from models_vit import create_encoder
 from segmentation import train
 from segmentation.options import get_args
 from segmentation.protocol import PROTOCOLS, departures
-from util.options import plain
-from util.protocol import describe
+from util.options.parsed import plain
+from util.options.protocol import describe
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
 from util.training import checkpoint

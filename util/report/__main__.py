@@ -15,7 +15,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
-from util.protocol import describe
+from util.options.protocol import describe
 from util.system.errors import InputError, run_script
 
 CITATION = """@article{mao2023msmae,

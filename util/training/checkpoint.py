@@ -13,7 +13,7 @@ from safetensors.torch import load_file as load_safetensors
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from util.retired import LAST_COMMIT, by_todays_names
+from util.options.retired import LAST_COMMIT, by_todays_names
 from util.system.errors import InputError
 from util.training.damage import check_content, check_file, plainly, square_side
 

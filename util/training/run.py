@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch.utils.data import DataLoader
 
-from util.options import SaveEvery
+from util.options.parser import SaveEvery
 from util.system import distributed, interruption
 from util.system.console import say, time_left
 from util.system.errors import InputError
@@ -30,7 +30,7 @@ class About:
         phase: "pretrain", "finetune" or "segmentation".
         options: all of them, plain values.
         classes: their names.
-        departures: from the protocol (:func:`util.protocol.departures`).
+        departures: from the protocol (:func:`util.options.protocol.departures`).
     """
 
     phase: str

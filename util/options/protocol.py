@@ -2,8 +2,9 @@
 
 import argparse
 
-from util.options import MASK_RATIO, THROW_RATIO, plain
-from util.retired import add_retired_options
+from util.options.parsed import plain
+from util.options.parser import MASK_RATIO, THROW_RATIO, Parser
+from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
@@ -14,7 +15,7 @@ NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol 
 
 
 def parse(
-    parser: argparse.ArgumentParser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
+    parser: Parser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
 ) -> argparse.Namespace:
     """Parse a command line. What is not typed comes from a checkpoint, else from the protocol, else from the option itself.
 
@@ -22,7 +23,7 @@ def parse(
         protocols: by name, what the options say under it; "paper" is followed where nothing says otherwise.
         recorded: options that a checkpoint was made with. A protocol that is typed goes before them.
     """
-    parser.add_argument(
+    parser.groups["running"].add_argument(
         "--protocol",
         type=protocol_name,
         choices=tuple(protocols),
