@@ -41,11 +41,13 @@ from util.system.workplace import (
     open_workplace,
     training_folder,
 )
-from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE, Variant
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
 
@@ -55,7 +57,9 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     return finetuning.get_args(ENCODERS, arguments, recorded, __doc__)
 
 
-def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
+def build_model(
+    args: argparse.Namespace, num_classes: int, drop_path: float, pool: str, variant: Variant
+) -> VisionTransformer:
     return create_encoder(
         args.model,
         args.patch_size,
@@ -63,6 +67,7 @@ def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, po
         num_classes=num_classes,
         global_pool=pool,
         drop_path_rate=drop_path,
+        variant=variant,
     )
 
 
@@ -79,8 +84,8 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num
         raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
     if source.outputs != num_classes or not source.options.get("class_weight", 1):
         raise InputError(f"--map {args.map}: {args.finetune} has no head trained on these classes; {remedy}")
-    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling)
-    checkpoint.load_encoder(model, source, new_head=False)
+    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling, variant=source.variant)
+    load_encoder(model, source, new_head=False)
     return model
 
 
@@ -100,8 +105,8 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     check_evaluation_folder(folder, args.resume, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
-    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
-    say(checkpoint.load_encoder(model, source, new_head=False))
+    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool, variant=source.variant)
+    say(load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
@@ -140,13 +145,13 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
 def find_source(args: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint to go on from, or to begin from; None: random weights."""
     resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
-    return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
+    return resumed or (load_weights(args.finetune) if args.finetune else None)
 
 
 def main() -> None:
     args = get_args()
     if args.eval:
-        evaluated = checkpoint.load(args.resume)
+        evaluated = load_weights(args.resume)
         return evaluate_only(get_args(recorded=recorded_options(args, evaluated, ENCODERS)), evaluated)
     source = find_source(args)
     args = get_args(recorded=recorded_options(args, source, ENCODERS))
@@ -168,11 +173,11 @@ def main() -> None:
 
     # model
     seed_everything(args.seed, "weights")
-    model = build_model(args, len(classes), args.drop_path, args.pool)
+    model = build_model(args, len(classes), args.drop_path, args.pool, source.variant if source else MAE)
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
     elif not resumed:
-        say(checkpoint.load_encoder(model, source, new_head=True))
+        say(load_encoder(model, source, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
     first_maps_model = None if resumed else model_of_first_maps(args, source, len(classes))
     model.to(workplace.device)
@@ -186,7 +191,7 @@ def main() -> None:
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
     sam_epochs = masked_epochs if args.masking == "attention" else range(0)
     maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, model.variant.mean)
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
     loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
     inference = Inference(args.input_size, args.batch_size, workplace.precision)

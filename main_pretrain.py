@@ -8,6 +8,7 @@ import torch
 
 import engine_pretrain as engine
 from models_msmae import AUTOENCODERS, create_autoencoder
+from models_vit import ENCODERS
 from util.data.augment import Augment
 from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
@@ -18,13 +19,17 @@ from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
 from util.options import checks, parsed, pretraining, protocol
+from util.options.pretraining import recorded_options
 from util.system.console import say
 from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
+from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE
 
 
 def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
@@ -45,7 +50,8 @@ def preview_due(args: argparse.Namespace, epoch: int) -> bool:
 def main() -> None:
     args = get_args()
     resumed = find_resumed(args.resume, "pretrain", folder_of(args, "pretrain"))
-    args = get_args(recorded=options_to_go_on_with(resumed))
+    initial = load_weights(args.init) if args.init and not resumed else None
+    args = get_args(recorded=recorded_options(resumed, initial, ENCODERS))
 
     # what can be wrong is found before any image is read
     train_files, val_files = open_for_training(
@@ -62,13 +68,18 @@ def main() -> None:
 
     # model
     seed_everything(args.seed, "weights")
+    started_from = resumed or initial
     model = create_autoencoder(
         args.model,
         args.patch_size,
         img_size=args.input_size,
         num_classes=len(classes),
         norm_pix_loss=args.norm_pix_loss,
-    ).to(workplace.device)
+        variant=started_from.variant if started_from else MAE,
+    )
+    if initial:
+        say(load_encoder(model, initial, new_head=True))
+    model.to(workplace.device)
     if args.compile:
         compile_model(model)
 

@@ -36,6 +36,7 @@ def evaluate_only(args) -> None:
         deep_supervision=args.deep_supervision,
         final_norm=args.final_norm,
         align_corners=args.align_corners,
+        variant=source.variant,
     )
     load(model, source.parameters, args.evaluate)
     departing = departures(args)

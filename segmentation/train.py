@@ -20,10 +20,12 @@ from util.system.console import say
 from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, open_workplace, training_folder
-from util.training import checkpoint
 from util.training.optimisation import Stepper, compile_model
 from util.training.resuming import find_resumed
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE
 
 BEST_BY = {"batch_iou": "val_iou_batches", "image_iou": "val_iou"}  # the score in the log
 
@@ -45,6 +47,7 @@ def main() -> None:
 
     seed_everything(args.seed, "weights")
     size = (args.input_h, args.input_w)
+    started_from = resumed or (load_weights(args.checkpoint) if args.checkpoint else None)
     model = build_setr(
         args.model,
         args.patch_size,
@@ -54,9 +57,10 @@ def main() -> None:
         deep_supervision=args.deep_supervision,
         final_norm=args.final_norm,
         align_corners=args.align_corners,
+        variant=started_from.variant if started_from else MAE,
     )
-    if args.checkpoint and not resumed:
-        say(checkpoint.load_encoder(model.encoder, checkpoint.load(args.checkpoint), new_head=True))
+    if started_from and not resumed:
+        say(load_encoder(model.encoder, started_from, new_head=True))
     elif not resumed:
         say("note: no --checkpoint, the encoder starts from random weights")
     model.to(workplace.device)

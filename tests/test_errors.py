@@ -129,7 +129,7 @@ FINETUNE_ERRORS = [
     ("--finetune {text}", ["text.pth", "no checkpoint"]),
     ("--finetune {other}", ["other.pth", "no ViT encoder"]),
     ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 128", "width 384"]),
-    ("--patch_size 16 --finetune {pretrained}", ["another architecture", "patch size 8"]),
+    ("--patch_size 5 --finetune {pretrained}", ["--input_size 32", "patch size 5"]),
     ("--resume {pretrained}", ["checkpoint-last.pth", "--finetune"]),
     ("--eval", ["--eval needs --resume"]),
     ("--eval --resume {pretrained} --finetune {pretrained}", ["--finetune"]),

@@ -23,7 +23,8 @@ from util.system.errors import InputError
 def network_input(model: torch.nn.Module, path: str) -> Tensor:
     """An image file as a model takes it: ``[1, 3, S, S]``, whole, resized to its input size, normalised, on its device."""
     side = model.grid_size[0] * model.patch_size
-    return normalize(resize_whole(read_image(path), side)[None].to(model.cls_token.device))
+    image = resize_whole(read_image(path), side)[None].to(model.cls_token.device)
+    return normalize(image, model.variant.mean, model.variant.std)
 
 
 def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Tensor:
@@ -79,6 +80,7 @@ def reconstruction(model: torch.nn.Module, path: str, split: Split) -> Tensor:
     patches = model.pixels(pixels, torch.arange(model.patch_embed.num_patches, device=pixels.device)[None])
     patches[0, split.masked[0]] = model.reconstruct(pixels, split)[0]
     columns, side = model.grid_size[1], model.patch_size
-    colours = denormalize(patches[0].reshape(-1, side, side, 3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    pixels = patches[0].reshape(-1, side, side, 3).permute(0, 3, 1, 2)
+    colours = denormalize(pixels, model.variant.mean, model.variant.std).permute(0, 2, 3, 1)
     colours[split.thrown[0]] = 0.5
     return colours.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2, 3).flatten(0, 1).cpu()

@@ -123,7 +123,9 @@ class Preview:
         chosen = torch.linspace(0, len(self.images) - 1, min(IMAGES, len(self.images))).long().tolist()
         maps = sources.maps(model, self.images, self.inference, self.source, chosen)
         split = self.sam.example(maps.flatten(1)) if self.sam else None
-        pixels = normalize(torch.stack([resize_whole(self.images[index], self.inference.input_size) for index in chosen]))
+        mean, std = model.variant.mean, model.variant.std
+        whole = torch.stack([resize_whole(self.images[index], self.inference.input_size) for index in chosen])
+        pixels = normalize(whole, mean, std)
         prediction = None
         if split and hasattr(model, "reconstruct"):
             prediction = reconstructed_colours(model, pixels, split, self.inference.precision)
@@ -133,7 +135,7 @@ class Preview:
             sure = f"{self.images.classes[guess]} {100 * probabilities[index, guess]:.0f} %"
             captions.append(f"{self.images.classes[true]}\n{'predicted' if guess == true else 'taken for'} {sure}")
         title = f"{self.title}, after epoch {epoch}"
-        return sheet(denormalize(pixels), maps, split, prediction, captions, title, self.decision_title)
+        return sheet(denormalize(pixels, mean, std), maps, split, prediction, captions, title, self.decision_title)
 
 
 def reconstructed_colours(model: torch.nn.Module, pixels: Tensor, split: Split, precision: Precision) -> Tensor:
@@ -142,4 +144,5 @@ def reconstructed_colours(model: torch.nn.Module, pixels: Tensor, split: Split, 
     model.eval()
     with precision():
         patches = model.reconstruct(pixels.to(device), Split(*(part.to(device) for part in split))).cpu()
-    return denormalize(patches.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(2)
+    pixels = patches.unflatten(-1, (-1, 3)).permute(0, 3, 1, 2)
+    return denormalize(pixels, model.variant.mean, model.variant.std).permute(0, 2, 3, 1).flatten(2)

@@ -33,8 +33,8 @@ def get_args(
     parser.groups["paper"].add_argument(
         "--finetune",
         metavar="CHECKPOINT",
-        help="encoder to start from; model, input size and patch size are its own (default: none, vit_base_patch16 at 224 "
-        "pixels from random weights)",
+        help="encoder to start from: a checkpoint, a Hugging Face folder or timm:NAME (docs/weights.md); model, input size "
+        "and patch size are its own (default: none, vit_base_patch16 at 224 pixels from random weights)",
     )
     pooling = model.add_mutually_exclusive_group()
     pooling.add_argument(

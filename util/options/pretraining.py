@@ -6,7 +6,13 @@ from util.maps import sources
 from util.options import checks, groups, protocol
 from util.options.parser import NOT_NEGATIVE, RATIO, Parser, number
 from util.system.errors import InputError
+from util.training.checkpoint import Checkpoint
+from util.training.resuming import options_to_go_on_with
 
+INIT = (
+    "weights to start from, the decoder's too where they have one that fits: a checkpoint, a Hugging Face folder or "
+    "timm:NAME (docs/weights.md); model, input size and patch size are its own (default: none, random weights)"
+)
 PROTOCOLS = {
     "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},
     "tuned": {"map": "consensus", "map_temperature": 0.4, "random_share": 0.5},
@@ -27,6 +33,7 @@ def get_args(
     model = groups.add_model_options(parser, list(autoencoders))
     parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)
     model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
+    parser.groups["running"].add_argument("--init", metavar="WEIGHTS", help=INIT)
     masking = groups.add_masking_options(parser, ("attention", "random"), loc_interval=40)
     masking.add_argument(
         "--random_mask_ratio",
@@ -49,7 +56,7 @@ def get_args(
     )
     groups.add_running_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
-    if args.resume and recorded is None:
+    if (args.resume or args.init) and recorded is None:
         return args
     checks.data_path(args.data_path)
     checks.training(args)
@@ -69,6 +76,17 @@ def get_args(
             "--random_share 0 to leave the batch whole"
         )
     return args
+
+
+def recorded_options(resumed: Checkpoint | None, initial: Checkpoint | None, encoders: dict[str, dict]) -> dict:
+    """What a checkpoint says of the options: all when a run goes on, else the shape of the encoder to start from."""
+    if resumed or not initial:
+        return options_to_go_on_with(resumed)
+    return {
+        "model": f"msmae_{initial.encoder_name(encoders)}",
+        "input_size": initial.input_size,
+        "patch_size": initial.shape.patch_size,
+    }
 
 
 def protocol_of(args: argparse.Namespace, autoencoders: dict[str, dict]) -> argparse.Namespace:

@@ -193,6 +193,7 @@ class Training:
             "args": self.about.options,
             "classes": self.about.classes,
             "precision": self.workplace.precision.name,
+            "variant": self._stepper.model.variant.plain(),
             "model": self._stepper.model.state_dict(),
             **self._stepper.state_dict(),
             "best": self.best,
@@ -231,7 +232,7 @@ class Training:
 
 # Options that may differ in a resumed run without a word
 PLACES = (
-    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint"),
+    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint", "init"),
     *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
 )
 
