@@ -1,5 +1,5 @@
 # make demo: see MSMAE work on made-up images.   make test: lint and test.   make lint: layout, mistakes, types.
-# make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
+# make test-ecosystem: weights and exports with transformers and ONNX Runtime.   make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
 # make ablation: compare the choices of masking and maps on made-up images.   make figures: draw the README's pictures.
 # Each sets itself up in .venv first.
 
@@ -14,7 +14,7 @@ PRETRAIN = --protocol tuned --map relevance --map_temperature 1 --model msmae_vi
 FINETUNE = --finetune demo/pretrain/checkpoint-last.pth --epochs 25 --warmup_epochs 2 --blr 5e-3 --layer_decay 0.9 --drop_path 0
 SMALL = --data_path $(PHANTOMS) --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo demo-paper lint test stress bench ablation figures clean
+.PHONY: demo demo-paper lint test test-ecosystem stress bench ablation figures clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -38,6 +38,9 @@ lint: $(VENV)/ready-to-test
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-ecosystem: $(VENV)/ready-for-ecosystem
+	$(BIN)/python -m pytest tests/weights tests/export
 
 stress: $(VENV)/ready-to-test
 	PYTHONPATH=.:tests $(BIN)/python -m stress
@@ -69,6 +72,10 @@ $(VENV)/ready: requirements.txt
 
 $(VENV)/ready-to-test: $(VENV)/ready tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+$(VENV)/ready-for-ecosystem: $(VENV)/ready-to-test requirements-export.txt tests/requirements-ecosystem.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-ecosystem.txt
 	touch $@
 
 $(VENV)/ready-to-bench: $(VENV)/ready benchmarks/requirements.txt

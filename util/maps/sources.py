@@ -102,10 +102,10 @@ def help_text() -> str:
     return "; ".join((*(f"{name}: {each.about}" for name, each in SOURCES.items()), "blockN: the N-th block's attention"))
 
 
-def check(name: str, depth: int) -> None:
+def check(name: str, depth: int, option: str = "--map") -> None:
     """Raise :class:`InputError` when a source names a block that an encoder of ``depth`` blocks lacks."""
     if (block_number(name) or 0) > depth:
-        raise InputError(f"--map {name}: the encoder has {depth} blocks")
+        raise InputError(f"{option} {name}: the encoder has {depth} blocks")
 
 
 def reads_head(name: str) -> bool:

@@ -12,6 +12,7 @@ NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol 
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
 )
+PLACES = ("init", "checkpoint", "root", "name", "dataset")  # more options that hold a path or name one
 
 
 def parse(
@@ -57,6 +58,12 @@ def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[s
         for name, value in plain(args).items()
         if name not in NOT_OF_THE_METHOD and value != defaults[name]
     }
+
+
+def settings(options: dict) -> dict:
+    """The options of the method, without those of data, places and machine: what may be passed on with a model."""
+    left_out = {*NOT_OF_THE_METHOD, *PLACES} - {"protocol"}
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 def describe(name: str, departures: dict[str, tuple]) -> str:

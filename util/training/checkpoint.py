@@ -116,6 +116,7 @@ class Checkpoint:
         Raises:
             InputError: when none fits, or several do and the file names none of them.
         """
+        self._check_heads()
         fitting = [
             name
             for name, encoder in encoders.items()
@@ -129,6 +130,14 @@ class Checkpoint:
         if len(fitting) > 1:
             raise InputError(f"{self.path} may hold {' or '.join(fitting)} ({self.shape}): say which by --model")
         return fitting[0]
+
+    def _check_heads(self) -> None:
+        decoder = self.parameters.get("decoder_embed.weight")
+        widths = [(self.shape.width, self.variant.num_heads)]
+        widths += [(len(decoder), self.decoder_heads)] if decoder is not None else []
+        for width, heads in widths:
+            if heads is not None and (heads < 1 or width % heads):
+                raise InputError(f"{self.path}: {heads} attention heads do not divide the width {width}")
 
 
 def save(path: Path, **content: Any) -> None:

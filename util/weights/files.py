@@ -98,8 +98,6 @@ def by_mae_names(parameters: dict[Any, Any]) -> dict[Any, Any]:
     renamed = {new if isinstance(old, str) else old: parameters[old] for old, new in names.items()}
     if isinstance(renamed.get("cls_token"), Tensor) and isinstance(renamed.get("pos_embed"), Tensor):
         renamed["pos_embed"] = with_class_position(renamed["pos_embed"])
-    if "decoder_pred.weight" not in renamed:
-        renamed = {"dino_mask_token" if name == "mask_token" else name: value for name, value in renamed.items()}
     return renamed
 
 

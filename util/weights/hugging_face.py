@@ -160,6 +160,7 @@ def load(name: str, weights: bool = True) -> Checkpoint:
     try:
         depth, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         decoder_depth = int(config.get("decoder_num_hidden_layers") or 0)
+        decoder_heads = int(config["decoder_num_attention_heads"]) if decoder_depth else 0
         variant = Variant(
             norm_eps=float(config.get("layer_norm_eps", 1e-12)),
             layer_scale=bool(family.scales),
@@ -174,7 +175,7 @@ def load(name: str, weights: bool = True) -> Checkpoint:
         ) from None
     made: dict[str, Any] = {"model": by_mae_names(content, family, depth, decoder_depth), "variant": variant.plain()}
     if decoder_depth:
-        made["decoder_heads"] = config.get("decoder_num_attention_heads")
+        made["decoder_heads"] = decoder_heads
         made["args"] = {"norm_pix_loss": bool(config.get("norm_pix_loss"))}
     if classes:
         made["classes"] = classes
