@@ -1,6 +1,7 @@
 # make demo: see MSMAE work on made-up images.   make test: lint and test.   make lint: layout, mistakes, types.
-# make test-ecosystem: weights and exports with transformers and ONNX Runtime.   make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
-# make ablation: compare the choices of masking and maps on made-up images.   make figures: draw the README's pictures.
+# make test-ecosystem: weights and exports with transformers and ONNX Runtime.   make bench: measure the speed.
+# make stress: kill, interrupt and misuse the scripts for long.   make ablation: compare the choices of masking and maps on
+# made-up images.   make figures: draw the README's pictures.
 # Each sets itself up in .venv first.
 
 PYTHON ?= python3
