@@ -111,6 +111,9 @@ PRETRAIN_ERRORS = [
     ("--random_share 1", ["--random_share"]),
     ("--random_share 0.01", ["--random_share 0.01", "--batch_size 8"]),
     ("--registers 4", ["--registers", "did not help", "c10a737"]),
+    ("--init nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--init {file}", ["file is empty"]),
+    ("--init timm:vit_base_patch16_siglip_224", ["timm:vit_base_patch16_siglip_224", "no class token"]),
 ]
 
 

@@ -1,12 +1,14 @@
 """Exports, read by the libraries that they are for: equal outputs, equal pre-processing, a card that says what is known."""
 
 import json
+import re
 import sys
 from importlib.util import find_spec
 
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from weights.made_up import images, randomised
@@ -95,6 +97,18 @@ def test_timm_loads_it(pool, variant, export, tmp_path):
     assert (transform(image) - network_input(model, file)[0]).abs().max() < 2 / 255 / min(variant.std)
 
 
+def test_the_commands_of_the_page(export, tmp_path):
+    """docs/weights.md, but for ONNX, whose command :func:`test_onnx_runtime_computes_alike_for_any_batch` runs."""
+    page = (ROOT / "docs" / "weights.md").read_text()
+    commands = re.findall(r"^    python -m util\.export CHECKPOINT (--to (\w+) DIR.*)$", page, re.M)
+    assert [to for _, to in commands] == ["timm", "hf", "onnx", "safetensors"]
+    _, path = classifier(tmp_path)
+    for options, to in commands:
+        if to in ("timm", "safetensors") or (to == "hf" and find_spec("transformers")):
+            status, _, err = export(path, *options.replace("DIR", str(tmp_path / to)).split())
+            assert status == 0 and (tmp_path / to / "README.md").exists(), err
+
+
 def test_timm_by_the_call_alone_where_its_config_cannot_say_it(export, tmp_path):
     model, path = classifier(tmp_path, "avg", EPS)
     status, out, err = export(path, "--to", "timm", tmp_path / "out")
@@ -104,7 +118,8 @@ def test_timm_by_the_call_alone_where_its_config_cannot_say_it(export, tmp_path)
     exec(code.replace('"model.safetensors"', repr(str(tmp_path / "out" / "model.safetensors"))), names)
     with torch.no_grad():
         same(model(images()), names["model"](images()))
-    assert names["model"].norm_pre.__class__.__name__ == "Identity" and names["model"].fc_norm.eps == 1e-12
+    assert names["model"].fc_norm.eps == 1e-12
+    assert load_weights(tmp_path / "out" / "model.safetensors").variant == EPS  # from the file's metadata
 
 
 @pytest.mark.parametrize("make", [classifier, autoencoder])

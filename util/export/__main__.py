@@ -69,7 +69,9 @@ def main() -> None:
         options = {"map_source": args.with_map} if args.with_map else {}
         written = FORMATS[args.to](exported, unfinished, **options)
         if not written.difference <= LARGEST_DIFFERENCE:
-            raise InputError(f"--to {args.to}: the outputs differ by {written.difference:g}; nothing was written")
+            raise InputError(
+                f"--to {args.to}: the outputs differ by {written.difference:.1e} of the largest; nothing was written"
+            )
         write_card(exported, written, unfinished, metrics)
         if args.folder.exists():
             args.folder.rmdir()
@@ -81,7 +83,8 @@ def main() -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
     for note in written.notes:
         say(f"note: {note}")
-    say(f"checked with {written.library}: outputs differ by {written.difference:.1e} at most on random images")
+    share = f"{written.difference:.1e} of the largest"
+    say(f"checked with {written.library}: on random images, outputs differ by {share} at most")
     say(f"written in {args.folder}: {', '.join(sorted(path.name for path in args.folder.iterdir()))}")
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from util.options.protocol import settings
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
+from util.weights.files import METADATA
 
-LARGEST_DIFFERENCE = 1e-4  # between our outputs and those of the exported model, which an export checks
+LARGEST_DIFFERENCE = 1e-4  # of outputs, as a share of the largest: more between ours and a library's is an error
 WEIGHTS = "model.safetensors"
 
 
@@ -46,6 +48,13 @@ class Exported:
         state = self.model.state_dict()
         return {name: value for name, value in state.items() if not name.startswith("decoder_") and name != "mask_token"}
 
+    def metadata(self) -> dict[str, str]:
+        """What a safetensors file tells beside its tensors; :mod:`util.weights.files` reads it."""
+        about: dict = {"variant": self.model.variant.plain(), "args": settings(self.origin.options)}
+        if self.origin.classes:
+            about["classes"] = self.origin.classes
+        return {"format": "pt", METADATA: json.dumps(about)}
+
     def examples(self, count: int = 3) -> Tensor:
         """Random images ``[count, 3, S, S]`` on which an exported model is compared."""
         return torch.randn(count, 3, self.side, self.side, generator=torch.Generator().manual_seed(0))
@@ -58,7 +67,7 @@ class Written:
     Args:
         library: that reads the files.
         usage: lines of Python that load the model from the current folder.
-        difference: the largest between our outputs and those of the library with the written files, on random images.
+        difference: of :func:`largest_difference`, between our outputs and those that the library computes from the files.
         notes: what could not be said in the files' form, a sentence each.
     """
 
@@ -96,7 +105,8 @@ def preprocessing(exported: Exported) -> dict:
 
 
 def largest_difference(ours: Tensor, theirs: Tensor) -> float:
-    return (ours - theirs).abs().max().item()
+    """Between outputs of one shape, as a share of the largest of ours: a young head's logits are all tiny."""
+    return ((ours - theirs).abs().max() / ours.abs().max().clamp_min(torch.finfo(ours.dtype).tiny)).item()
 
 
 def refuse_without_head(exported: Exported, option: str) -> None:

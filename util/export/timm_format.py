@@ -18,7 +18,9 @@ NAMES |= {1280: "vit_huge_patch14_224"}
 def write(exported: Exported, folder: Path) -> Written:
     """Write the encoder with its head for timm, and compare the logits of timm's model."""
     architecture, options, norm_eps = in_timms_words(exported)
-    save_file({name: value.contiguous() for name, value in exported.encoder().items()}, folder / WEIGHTS)
+    save_file(
+        {name: value.contiguous() for name, value in exported.encoder().items()}, folder / WEIGHTS, exported.metadata()
+    )
     notes = ["the decoder is left out: timm has none"] if exported.has_decoder else []
     cfg = {
         "input_size": [3, exported.side, exported.side],
