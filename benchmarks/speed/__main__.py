@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -266,7 +266,7 @@ def startup(options) -> Iterator[Row]:
                 "--overwrite",
             ],
         }
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             name: partial(subprocess.run, [sys.executable, *command], check=True, capture_output=True)
             for name, command in commands.items()
         }
