@@ -4,14 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
 from util.options.protocol import spelled
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
-from util.weights.sources import load_weights
 
 ENCODER: dict[str, Any] = {"model": "vit_base_patch16", "patch_size": 16, "input_w": 224, "input_h": 224}
 TRAINING: dict[str, Any] = {
@@ -108,6 +107,8 @@ def refuse_contradictions(args: argparse.Namespace, typed: set[str], source: Che
 
 def encoder_of(args: argparse.Namespace, typed: set[str]) -> dict:
     """What ``--checkpoint`` settles; raise :class:`InputError` where options contradict its weights."""
+    from util.weights.sources import load_weights  # timm, which takes seconds to load
+
     origin = load_weights(args.checkpoint, weights=False)
     options = encoder_options(origin)
     if "model" in typed and args.model != options["model"]:

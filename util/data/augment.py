@@ -23,18 +23,21 @@ GEOMETRIC_OPERATIONS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateXR
 
 
 @cache  # copying them to a GPU at every step would make the host wait for it
-def _on(device: torch.device, values: tuple[float, ...]) -> Tensor:
-    return torch.tensor(values, device=device).view(3, 1, 1)
+def _mean_and_std(device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    first, second = torch.tensor((mean, std), device=device).view(2, 3, 1, 1)
+    return first, second
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Bytes ``[..., 3, H, W]`` (0 to 255, RGB) to float32 with a mean and deviation, of pixels in [0, 1], taken out."""
-    return (images.float() - 255 * _on(images.device, mean)) / (255 * _on(images.device, std))
+    centre, spread = _mean_and_std(images.device, mean, std)
+    return (images.float() - 255 * centre) / (255 * spread)
 
 
 def denormalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """The inverse of :func:`normalize`, as float32 in [0, 1]."""
-    return (images.float() * _on(images.device, std) + _on(images.device, mean)).clamp(0, 1)
+    centre, spread = _mean_and_std(images.device, mean, std)
+    return (images.float() * spread + centre).clamp(0, 1)
 
 
 def _operations(transform) -> list:

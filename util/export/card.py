@@ -50,8 +50,8 @@ def write_card(exported: Exported, written: Written, folder: Path, metrics: dict
         f"divided by 255, and normalised with the mean {list(exported.model.variant.mean)} and the deviation "
         f"{list(exported.model.variant.std)} of red, green and blue. Greyscale images are repeated as three colours.",
         *(f"Note: {note}." for note in written.notes),
-        f"On random images, outputs of {written.library} and of the project differ by {written.difference:.1e} of the largest "
-        "at most.",
+        f"On random images, outputs of {written.library} and of the project differ by {written.difference:.1e} of the "
+        "largest at most.",
         "## Data",
         data(exported),
         "## Figures",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file as load_safetensors
 from torch import Tensor
 
 from util.options.retired import LAST_COMMIT, by_todays_names
@@ -185,7 +184,9 @@ def read(path: str | Path, weights: bool = True) -> Any:
     check_file(path, checksums=weights)
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_safetensors(path)
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
