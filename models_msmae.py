@@ -167,5 +167,5 @@ def load_model(path: str | Path) -> VisionTransformer:
         )
     else:
         model = create_encoder(name, origin.shape.patch_size, global_pool=origin.pooling, **common)
-    load_encoder(model, origin, new_head=False)
+    load_encoder(model, origin, new_head=False, whole=True)
     return model.eval()

@@ -97,6 +97,16 @@ def test_timm_loads_it(pool, variant, export, tmp_path):
     assert (transform(image) - network_input(model, file)[0]).abs().max() < 2 / 255 / min(variant.std)
 
 
+def test_an_encoder_without_a_head(export, tmp_path):
+    model = randomised(create_encoder("vit_micro_patch8", img_size=32, num_classes=0, global_pool="token"))
+    torch.save(model.state_dict(), tmp_path / "encoder.pth")
+    status, _, err = export(tmp_path / "encoder.pth", "--to", "timm", tmp_path / "out")
+    assert status == 0 and "an encoder" in (tmp_path / "out" / "README.md").read_text(), err
+    folder = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    with torch.no_grad():
+        same(model(images()), folder(images()))
+
+
 def test_the_commands_of_the_page(export, tmp_path):
     """docs/weights.md, but for ONNX, whose command :func:`test_onnx_runtime_computes_alike_for_any_batch` runs."""
     page = (ROOT / "docs" / "weights.md").read_text()

@@ -60,6 +60,7 @@ def test_oblong_grids(oblong, tmp_path):
         (lambda state: {name: value for name, value in state.items() if name != "blocks.3.ls2.gamma"}, "blocks.3.ls2.gamma"),
         (lambda state: {name: value for name, value in state.items() if name != "cls_token"}, "no class token"),
         (lambda state: {**state, "blocks.0.mlp.fc1.weight": torch.ones(256, 128)}, "blocks.0.mlp.fc1.weight is"),
+        (lambda state: {name: value for name, value in state.items() if not name.startswith("norm.")}, "lacks norm"),
     ],
 )
 def test_a_tensor_too_few_or_too_many_is_named(change, words, tmp_path):

@@ -137,6 +137,10 @@ def test_a_folder_of_nothing_and_a_hostile_one(tmp_path):
         load_weights(tmp_path)
     trace = tmp_path / "it-ran"
     hostile_checkpoints(tmp_path, trace)[0].rename(tmp_path / "pytorch_model.bin")
+    for config in ('{"architecture": "vit_tiny_patch16_224", "model_args": [1]}', '{"model_type": []}', "[]"):
+        (tmp_path / "config.json").write_text(config)
+        with pytest.raises(InputError, match=tmp_path.name):
+            load_weights(tmp_path)
     for config in ('{"model_type": "vit"}', '{"architecture": "vit_tiny_patch16_224"}'):
         (tmp_path / "config.json").write_text(config)
         with pytest.raises(InputError, match="loaded safely"):

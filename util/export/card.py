@@ -12,7 +12,7 @@ from util.system.errors import InputError
 PAPER = "[Medical Supervised Masked Autoencoder](https://arxiv.org/abs/2305.05871)"
 FRONT = """---
 library_name: {library}
-pipeline_tag: image-classification
+pipeline_tag: {task}
 tags:
 - medical-imaging
 - vision-transformer
@@ -38,7 +38,8 @@ def write_card(exported: Exported, written: Written, folder: Path, metrics: dict
         metrics: the content of a metrics.json of this model, or None.
     """
     library = written.library if written.library in ("timm", "transformers") else "onnx"
-    front = FRONT.format(library=library) if written.library != "the MSMAE project" else ""
+    task = "image-classification" if kind(exported) == "a classifier" else "image-feature-extraction"
+    front = FRONT.format(library=library, task=task) if written.library != "the MSMAE project" else ""
     classes = exported.origin.classes
     parts = [
         f"# {title(exported)}",
@@ -68,7 +69,13 @@ def write_card(exported: Exported, written: Written, folder: Path, metrics: dict
 
 def title(exported: Exported) -> str:
     model = exported.origin.options.get("model") or f"ViT of width {exported.model.embed_dim}"
-    return f"{model}, {'pre-trained' if exported.has_decoder else 'a classifier'}"
+    return f"{model}, {kind(exported)}"
+
+
+def kind(exported: Exported) -> str:
+    if exported.has_decoder:
+        return "pre-trained"
+    return "a classifier" if exported.origin.outputs else "an encoder"
 
 
 def about(exported: Exported) -> str:
@@ -77,7 +84,8 @@ def about(exported: Exported) -> str:
     if exported.has_decoder:
         return f"A masked autoencoder with a Vision Transformer as encoder ({size}), pre-trained to be fine-tuned."
     pooled = "the class token" if model.global_pool == "token" else "the mean of all patches"
-    return f"A Vision Transformer ({size}) that classifies {pooled}."
+    verb = "classifies" if exported.origin.outputs else "gives the features of"
+    return f"A Vision Transformer ({size}) that {verb} {pooled}."
 
 
 def data(exported: Exported) -> str:
@@ -139,6 +147,6 @@ def find_metrics(checkpoint: Path, given: Path | None) -> dict | None:
 
 def same_file(evaluated: Path, checkpoint: Path) -> bool:
     """Whether two paths name one checkpoint; a run's folder may have moved since."""
-    if evaluated.exists():
+    if evaluated.exists() and checkpoint.exists():
         return evaluated.samefile(checkpoint)
     return evaluated.parts[-2:] == checkpoint.resolve().parts[-2:]

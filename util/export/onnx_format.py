@@ -70,7 +70,7 @@ def write(exported: Exported, folder: Path, map_source: str | None = None) -> Wr
         sources.check(map_source, len(exported.model.blocks), "--with_map")
     import onnxruntime
 
-    outputs = ["logits", "map"] if map_source else ["logits"]
+    outputs = ["logits" if exported.origin.outputs else "features", *(["map"] if map_source else [])]
     wrapped = Outputs(exported.model, map_source).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's about itself

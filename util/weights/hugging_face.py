@@ -187,7 +187,7 @@ def family_of(config: dict, name: str) -> Family:
     kind = config.get("model_type")
     if kind == "dinov2_with_registers":
         raise InputError(f"{name} has register tokens, which are not supported")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise InputError(f"{name} is a {kind!r} of Hugging Face's; {', '.join(FAMILIES)} are supported")
     unusual = {
         "gated (SwiGLU) blocks": bool(config.get("use_swiglu_ffn")),
@@ -198,7 +198,7 @@ def family_of(config: dict, name: str) -> Family:
     found = next((words for words, there in unusual.items() if there), None)
     if found:
         raise InputError(f"{name} has {found}: such an encoder is not supported")
-    return FAMILIES[str(kind)]
+    return FAMILIES[kind]
 
 
 def named_classes(config: dict) -> list[str]:

@@ -12,13 +12,14 @@ from util.weights.files import is_square
 ENCODER = ("cls_token", "pos_embed", "patch_embed.", "norm_pre.", "blocks.")  # what no encoder can do without
 
 
-def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> str:
+def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool, whole: bool = False) -> str:
     """Load an encoder, and a decoder where both have the same one, from what :mod:`util.weights.sources` reads.
 
     Args:
         model: a :class:`models_vit.VisionTransformer`, made with the ``variant`` of the source.
         source: what the model has no place for is left aside, such as a decoder.
         new_head: leave the head as it is initialised.
+        whole: nothing else may be left as it is initialised, the decoder and the last norm included.
 
     Returns:
         Lines saying how many tensors were loaded, which were left aside and which newly initialised, and what was resampled.
@@ -46,6 +47,8 @@ def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> 
     model.load_state_dict(chosen, strict=False)
     aside = sorted({name.split(".")[0] for name in source.parameters if name not in chosen})
     fresh = sorted({name.split(".")[0] for name in state if name not in chosen})
+    if whole and fresh:
+        raise InputError(f"{path} lacks {', '.join(fresh)}, or has it in another shape: the model would be in part random")
     account = (
         f"{path}: {len(chosen)} tensors loaded; left aside: {', '.join(aside) or 'none'}; "
         f"newly initialised: {', '.join(fresh) or 'none'}"

@@ -57,16 +57,16 @@ def load(name: str, weights: bool = True) -> Checkpoint:
 def load_folder(name: str, weights: bool = True) -> Checkpoint:
     """A folder with timm's config.json and weights (:func:`util.weights.sources.load_weights`)."""
     config = read_json(Path(name) / "config.json")
-    architecture, options = config["architecture"], dict(config.get("model_args") or {})
+    architecture, options, about = config["architecture"], config.get("model_args") or {}, config.get("pretrained_cfg") or {}
+    if not isinstance(options, dict) or not isinstance(about, dict):
+        raise InputError(f"{name}: model_args or pretrained_cfg of its config.json is no JSON object")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise InputError(f"{name}: timm {timm.__version__} has no model {architecture!r}, which its config.json names")
-    for option in ("num_classes", "global_pool"):
-        if option in config:
-            options[option] = config[option]
+    options = {**options, **{option: config[option] for option in ("num_classes", "global_pool") if option in config}}
     files = [Path(name) / file for file in WEIGHTS if (Path(name) / file).is_file()]
     if not files:
         raise InputError(f"{name} holds neither {' nor '.join(WEIGHTS)}")
-    source = described(architecture, options, config.get("pretrained_cfg") or {}, name, checkpoint.read(files[0], weights))
+    source = described(architecture, options, about, name, checkpoint.read(files[0], weights))
     if isinstance(config.get("label_names"), list):
         source.content["classes"] = config["label_names"]
     return source
