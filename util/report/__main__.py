@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 from matplotlib.figure import Figure
 
+from util.evaluation.pooling import folds_table
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
@@ -147,7 +148,11 @@ def segmentation_tables(results: dict) -> list[dict]:
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
     results = json.loads((folder / "metrics.json").read_text())
-    tables = segmentation_tables(results) if "per_image" in results else classification_tables(results)
+    tables: list[dict] = segmentation_tables(results) if "per_image" in results else classification_tables(results)
+    if "folds" in results:
+        columns, *folds = folds_table(results)
+        note = "Folds share training images, so they are not independent: their spread gives no interval of the mean."
+        tables.insert(0, {"heading": "Folds", "columns": columns, "rows": folds, "note": note})
     if where := results.get("localisation"):
         rows = [
             (name, f"{row['gain']:.2f}", f"{100 * row['pointing']:.1f} %", f"{row['average_precision']:.3f}")
