@@ -140,7 +140,11 @@ def segmentation_tables(results: dict) -> list[dict]:
     """IoU, Dice, sensitivity and specificity, by what was averaged over what."""
     names = {"per_image": "mean over images", "whole_set": "whole set", "batch_averaged": "batches, averaged by their size"}
     metrics = ("iou", "dice", "sensitivity", "specificity")
-    rows = [(title, *(f"{100 * results[key][metric]:.2f} %" for metric in metrics)) for key, title in names.items()]
+    known = results.get("intervals", {})  # of evaluations before there were intervals: none
+    rows = [
+        (title, *(with_interval(results[key][metric], known.get(key, {}).get(metric), percent=True) for metric in metrics))
+        for key, title in names.items()
+    ]
     columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
     return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
 
