@@ -23,6 +23,7 @@ import torch
 import main_finetune
 import main_pretrain
 from models_vit import ENCODERS
+from util.data.copies import digest
 from util.data.folds import Fold, open_folds
 from util.evaluation.pooling import cross_validated, folds_in_words, pool, write_results
 from util.evaluation.predictions import read_predictions
@@ -30,7 +31,7 @@ from util.evaluation.results import in_words
 from util.options import checks
 from util.options.finetuning import recorded_options
 from util.options.parsed import plain
-from util.options.parser import HelpFormatter
+from util.options.parser import Parser
 from util.options.protocol import spelled
 from util.system import child
 from util.system.console import clock, say
@@ -52,12 +53,8 @@ def get_args() -> tuple[argparse.Namespace, list[str]]:
     """Our own options, and those behind ``--``."""
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0],
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-        usage="%(prog)s [options] FOLDS -- OPTIONS OF main_finetune.py",
-    )
+    parser = Parser((__doc__ or "").split("\n")[0])
+    parser.usage = "%(prog)s FOLDS --output_dir DIR [options] -- OPTIONS OF main_finetune.py"
     parser.add_argument(
         "folds", type=Path, metavar="FOLDS", help="folder of the tables of python -m util.split --folds, or their --output"
     )
@@ -76,14 +73,14 @@ def get_args() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_args(words[:split]), words[split + 1 :]
 
 
-def settle(args: argparse.Namespace, words: list[str], fold: Fold) -> dict[str, dict]:
+def settle(args: argparse.Namespace, words: list[str], folds: list[Fold]) -> dict[str, dict]:
     """All options of both phases, checked as the scripts check them, so that a wrong one shows before any work."""
     for given, where in ((words, "behind --"), (args.pretrain or [], "in --pretrain")):
         for word in given:
             if word.split("=")[0] in (*OURS, "--ordered"):
                 own = " before --" if word in ("--output_dir", "--ordered") else ""
                 raise InputError(f"{word} {where}: leave it out{own and ', or give it' + own}; each fold has its own")
-    data, train = ["--data_path", str(fold.table)], len(fold.paths("train"))
+    data, train = ["--data_path", str(folds[0].table)], min(len(fold.paths("train")) for fold in folds)
     if not args.pretrain:
         finetune = main_finetune.get_args([*words, *data])
         if finetune.finetune:
@@ -115,7 +112,7 @@ def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold])
         InputError: where the folder holds a cross-validation of other tables or options, or something else.
     """
     path, own = args.output_dir / "run.json", {"checkpoint": args.checkpoint, "ordered": args.ordered}
-    tables = {str(fold.number): [str(fold.table.resolve()), len(fold.paths("test"))] for fold in folds}
+    tables = {fold.table.name: digest(str(fold.table)) for fold in folds}
     now = {
         "phase": "cross-validation",
         "command": ["python", "-m", "util.cross_validate", *sys.argv[1:]],
@@ -124,13 +121,16 @@ def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold])
         "tables": tables,
         "finished": {},
     }
-    if not path.is_file():
-        if any(args.output_dir.glob("fold*")) or (args.output_dir / "metrics.json").exists():
-            raise InputError(f"--output_dir {args.output_dir} holds something else: choose another folder")
+    try:
+        before = json.loads(path.read_text()) if path.is_file() else None
+    except ValueError:
+        before = {}
+    if before is None and not (any(args.output_dir.glob("fold*")) or (args.output_dir / "metrics.json").exists()):
         return now
-    before = json.loads(path.read_text())
+    if not before or before.get("phase") != "cross-validation":
+        raise InputError(f"--output_dir {args.output_dir} holds something else: choose another folder")
     other = f"--output_dir {args.output_dir} holds another cross-validation"
-    if before.get("tables") != tables:
+    if before["tables"] != tables:
         raise InputError(f"{other}, of other tables: choose another folder")
     now_options = json.loads(json.dumps(now["options"]))
     for name in sorted(before["options"].keys() | now_options.keys()):
@@ -209,7 +209,7 @@ def conclude(args: argparse.Namespace, folds: list[Fold], remarks: list[str]) ->
 def main() -> None:
     args, words = get_args()
     folds = open_folds(args.folds)
-    options = settle(args, words, folds[0])
+    options = settle(args, words, folds)
     account = begin(args, options, folds)
     remarks = []
     if start := options["finetune"]["finetune"] if not args.pretrain else None:

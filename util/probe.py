@@ -27,7 +27,7 @@ from util.data.inference import Inference
 from util.evaluation.intervals import intervals
 from util.evaluation.metrics import classification_metrics
 from util.evaluation.table import HEADLINES, PERCENT, with_interval
-from util.options.parser import COUNT, HelpFormatter, number
+from util.options.parser import COUNT, Parser, number
 from util.split import take
 from util.system.console import say
 from util.system.errors import InputError, run_script
@@ -106,9 +106,8 @@ def table(results: dict) -> str:
 
 
 def get_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0], formatter_class=HelpFormatter, allow_abbrev=False
-    )
+    parser = Parser((__doc__ or "").split("\n")[0])
+    parser.usage = "%(prog)s CHECKPOINT --data_path DIR [options]"
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of pre-training or fine-tuning, or a published one")
     parser.add_argument("--data_path", required=True, metavar="DIR", help="folder or table, as the scripts take it")
     parser.add_argument("--split", choices=("test", "val"), help="what is judged (default: test where there is one)")
