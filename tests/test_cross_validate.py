@@ -48,7 +48,7 @@ def folds(phantoms, tmp_path_factory):
             zip(files, owners, strict=True)]  # fmt: skip
     write_table(folder.parent / "patients.csv", ["path", "patient"], rows)
     with pytest.MonkeyPatch.context() as patch:
-        options = ("--folds", 2, "--shares", 0.6, 0.4, "--patients", folder.parent / "patients.csv")
+        options = ("--folds", 2, "--shares", 0.5, 0.5, "--patients", folder.parent / "patients.csv")
         assert call(split.main, patch, phantoms, *options, "--output", folder / "split.csv") == 0
     return folder
 

@@ -77,11 +77,12 @@ def settle(args: argparse.Namespace, words: list[str], folds: list[Fold]) -> dic
     """All options of both phases, checked as the scripts check them, so that a wrong one shows before any work."""
     for given, where in ((words, "behind --"), (args.pretrain or [], "in --pretrain")):
         for word in given:
-            if word.split("=")[0] in (*OURS, "--ordered"):
-                own = " before --" if word in ("--output_dir", "--ordered") else ""
-                raise InputError(f"{word} {where}: leave it out{own and ', or give it' + own}; each fold has its own")
+            if word.split("=")[0] in OURS:
+                raise InputError(f"{word} {where}: leave it out; each fold has its own")
+            if word == "--ordered":
+                raise InputError(f"{word} {where}: give it before --")
     data, train = ["--data_path", str(folds[0].table)], min(len(fold.paths("train")) for fold in folds)
-    if not args.pretrain:
+    if args.pretrain is None:
         finetune = main_finetune.get_args([*words, *data])
         if finetune.finetune:
             source = checkpoint.load(finetune.finetune, weights=False)
@@ -162,7 +163,7 @@ def run_fold(args: argparse.Namespace, words: list[str], fold: Fold) -> None:
     """Pre-train if wanted, fine-tune, and evaluate on the images held out."""
     folder, data = args.output_dir / f"fold{fold.number}", ["--data_path", str(fold.table)]
     start: list[str] = []
-    if args.pretrain:
+    if args.pretrain is not None:
         start = ["--finetune", str(folder / "pretrain" / "checkpoint-last.pth")]
         train(fold, "main_pretrain.py", [*args.pretrain, *data], folder / "pretrain")
     train(fold, "main_finetune.py", [*words, *start, *data], folder / "finetune")
@@ -212,7 +213,7 @@ def main() -> None:
     options = settle(args, words, folds)
     account = begin(args, options, folds)
     remarks = []
-    if start := options["finetune"]["finetune"] if not args.pretrain else None:
+    if start := options["finetune"]["finetune"] if args.pretrain is None else None:
         line, _ = history.remark(start, [path for fold in folds for path in fold.paths("test")], "held-out images")
         remarks += [f"{line}; --pretrain pre-trains within each fold"] if line else []
     make_writable(args.output_dir, "--output_dir")
