@@ -1,16 +1,16 @@
 """The options of segmentation/train.py."""
 
 import argparse
+import re
 
-from models_vit import ENCODERS
-from segmentation.data import extension
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
-from util.options.groups import add_running_options, default_workers
+from util.options.groups import add_leak_option, add_running_options, default_workers
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 
 SCHEDULERS = {"CosineAnnealingLR": "cosine", "ReduceLROnPlateau": "plateau", "MultiStepLR": "multistep"}
@@ -79,13 +79,7 @@ def add_data_options(parser: Parser) -> None:
     group.add_argument("--img_ext", type=extension, default=".png", help="extension of the images")
     group.add_argument("--mask_ext", type=extension, default=".png", help="extension of the masks")
     group.add_argument("--num_classes", type=COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)")
-    group.add_argument(
-        "--on_leak",
-        choices=("note", "error", "drop"),
-        default="note",
-        help="validation images that are copies of training images, byte for byte: say so, end the run, or leave the copies "
-        "out of training",
-    )
+    add_leak_option(group)
     group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="loading processes")
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
@@ -228,3 +222,10 @@ def check(args: argparse.Namespace) -> None:
     if args.nesterov and not args.momentum:
         raise InputError("--nesterov needs --momentum above 0")
     checks.training(args)
+
+
+def extension(text: str) -> str:
+    """An argparse type: a file extension, with its dot or without."""
+    if not re.fullmatch(r"\.?\w+", text):
+        raise ValueError(text)
+    return text if text.startswith(".") else f".{text}"

@@ -19,17 +19,12 @@ from pathlib import Path
 
 import torch
 
-# a tool that is run by itself may call what stands above util
-import main_finetune
-import main_pretrain
-from models_vit import ENCODERS
 from util.data.copies import digest
 from util.data.folds import Fold, open_folds
 from util.evaluation.pooling import cross_validated, folds_in_words, pool, write_results
 from util.evaluation.predictions import read_predictions
 from util.evaluation.results import in_words
-from util.options import checks
-from util.options.finetuning import recorded_options
+from util.options import checks, finetuning, pretraining
 from util.options.parsed import plain
 from util.options.parser import Parser
 from util.options.protocol import spelled
@@ -83,17 +78,17 @@ def settle(args: argparse.Namespace, words: list[str], folds: list[Fold]) -> dic
                 raise InputError(f"{word} {where}: give it before --")
     data, train = ["--data_path", str(folds[0].table)], min(len(fold.paths("train")) for fold in folds)
     if args.pretrain is None:
-        finetune = main_finetune.get_args([*words, *data])
-        if finetune.finetune:
-            source = checkpoint.load(finetune.finetune, weights=False)
-            finetune = main_finetune.get_args([*words, *data], recorded_options(finetune, source, ENCODERS))
-        checks.batches(finetune.batch_size, finetune.accum_iter, train)
-        return {"finetune": plain(finetune)}
+        chosen = finetuning.get_args([*words, *data])
+        if chosen.finetune:
+            source = checkpoint.load(chosen.finetune, weights=False)
+            chosen = finetuning.get_args([*words, *data], finetuning.recorded_options(chosen, source))
+        checks.batches(chosen.batch_size, chosen.accum_iter, train)
+        return {"finetune": plain(chosen)}
     if any(word.split("=")[0] == "--finetune" for word in words):
         raise InputError("--pretrain and --finetune: each names where fine-tuning begins; give one of them")
-    pretrain = main_pretrain.get_args([*args.pretrain, *data])
+    pretrain = pretraining.get_args([*args.pretrain, *data])
     model = {"model": pretrain.model.removeprefix("msmae_"), "patch_size": pretrain.patch_size}
-    finetune = main_finetune.get_args(
+    finetune = finetuning.get_args(
         [*words, *data, "--finetune", "of the fold"], {**model, "input_size": pretrain.input_size}
     )
     for name, value in model.items():
