@@ -42,10 +42,11 @@ def folds(phantoms, tmp_path_factory):
     """The folder of two folds of 36 phantoms of 20 patients, made by ``python -m util.split``."""
     folder = tmp_path_factory.mktemp("folds") / "tables"
     folder.mkdir()
-    files = sorted(phantoms.glob("train/*/*")) + sorted(phantoms.glob("val/*/*"))
-    owners = [f"{file.parent.name}{index % 9 // 2}" for file, index in zip(files, range(len(files)), strict=True)]
-    rows = [(file.relative_to(phantoms), f"{file.parent.parent.name}-{owner}") for file, owner in
-            zip(files, owners, strict=True)]  # fmt: skip
+    rows = [
+        (file.relative_to(phantoms), f"{kind}{index // 2}")
+        for kind in ("base", "none", "ring", "skull")
+        for index, file in enumerate(sorted(phantoms.glob(f"[tv]*/{kind}/*")))
+    ]
     write_table(folder.parent / "patients.csv", ["path", "patient"], rows)
     with pytest.MonkeyPatch.context() as patch:
         options = ("--folds", 2, "--shares", 0.5, 0.5, "--patients", folder.parent / "patients.csv")

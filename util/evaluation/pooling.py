@@ -107,8 +107,12 @@ def folds_table(results: dict) -> list[list[str]]:
 
 def folds_in_words(results: dict) -> str:
     """The rows of :func:`folds_table` as lines, and which folds are lowest and highest in top-1."""
-    lines = ["".join(f"{cell:<16}" if not index else f"{cell:>19}" for index, cell in enumerate(row)).rstrip()
-             for row in folds_table(results)]  # fmt: skip
+    rows = folds_table(results)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
     low, high = (results["over_folds"]["top1"][name] for name in ("lowest", "highest"))
     lines.append(
         f"top-1 is lowest in fold {low[0]} ({100 * low[1]:.2f} %) and highest in fold {high[0]} ({100 * high[1]:.2f} %)"
