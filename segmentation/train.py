@@ -13,7 +13,7 @@ if __name__ == "__main__":  # --help and wrong options are answered before the i
     run_script(make_parser().parse_args)
 
 from segmentation import engine
-from segmentation.data import TrainingPairs, augmentation, open_pairs, resize
+from segmentation.data import TrainingPairs, augmentation, open_for_training, resize
 from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
@@ -41,7 +41,7 @@ def main() -> None:
     default = default_folder(args.dataset, args.name)
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
-    val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
+    train_pairs, val_pairs = open_for_training(args.root, args.img_ext, args.mask_ext, args.num_classes, args.on_leak)
     checks.batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)

@@ -64,7 +64,7 @@ def take(labels: np.ndarray, patients: np.ndarray | None, share: float, seed: in
         if not len(names) <= size <= len(labels) - len(names):
             raise InputError(f"a share of {size} images among {len(labels)} is no split: each part needs one of each class")
         return np.sort(next(StratifiedShuffleSplit(1, test_size=size, random_state=seed).split(labels, labels))[1])
-    most = min(LARGEST_FOLDS, len(set(patients)), sizes.max())
+    most = min(LARGEST_FOLDS, len(set(patients)), int(sizes.max()))
     if most < 2:
         raise InputError(f"{len(labels)} images of {len(set(patients))} patients cannot be split: too few")
     part = Fraction(share).limit_denominator(most)

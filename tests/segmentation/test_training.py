@@ -127,10 +127,9 @@ def test_evaluation(trained, pairs_folder, tmp_path):
     assert len(rows) == 12 and results["images"] == 6 and results["input"] == [32, 32]
     mean = np.mean([np.mean([float(row["iou"]) for row in rows if row["class"] == kind]) for kind in "01"])
     assert results["per_image"]["iou"] == pytest.approx(mean, abs=1e-6)
-    assert (
-        f"{100 * results['per_image']['iou']:.2f} %" in result.stdout
-        and "batches of 4 pooled, by their size" in result.stdout
-    )
+    low, high = results["intervals"]["per_image"]["iou"]
+    assert f"{100 * mean:.2f} % ({100 * low:.2f} to {100 * high:.2f})" in result.stdout and low < mean < high
+    assert "batches of 4 pooled, by their size" in result.stdout and results["split"] == "val"
     with Image.open(folder / "sheet.png") as sheet:
         assert np.asarray(sheet).std() > 20
     for kind in "01":

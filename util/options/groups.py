@@ -34,13 +34,7 @@ def add_data_options(parser: Parser) -> None:
         default="error",
         help="a patient with images in two splits ends the run, or is noted",
     )
-    group.add_argument(
-        "--on_leak",
-        choices=("note", "error", "drop"),
-        default="note",
-        help="validation images that are copies of training images, byte for byte: say so, end the run, or leave the copies "
-        "out of training",
-    )
+    add_leak_option(group)
     group.add_argument(
         "--on_bad_image",
         choices=("error", "skip"),
@@ -64,6 +58,16 @@ def add_data_options(parser: Parser) -> None:
         metavar="DIR",
         help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
         "(default: DATA_PATH/masks/val if there)",
+    )
+
+
+def add_leak_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on_leak",
+        choices=("note", "error", "drop"),
+        default="note",
+        help="validation images that are copies of training images, byte for byte: say so, end the run, or leave the copies "
+        "out of training",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 from matplotlib.figure import Figure
 
+from util.evaluation.pooling import folds_table
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
@@ -139,7 +140,11 @@ def segmentation_tables(results: dict) -> list[dict]:
     """IoU, Dice, sensitivity and specificity, by what was averaged over what."""
     names = {"per_image": "mean over images", "whole_set": "whole set", "batch_averaged": "batches, averaged by their size"}
     metrics = ("iou", "dice", "sensitivity", "specificity")
-    rows = [(title, *(f"{100 * results[key][metric]:.2f} %" for metric in metrics)) for key, title in names.items()]
+    known = results.get("intervals", {})  # of evaluations before there were intervals: none
+    rows = [
+        (title, *(with_interval(results[key][metric], known.get(key, {}).get(metric), percent=True) for metric in metrics))
+        for key, title in names.items()
+    ]
     columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
     return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
 
@@ -147,7 +152,11 @@ def segmentation_tables(results: dict) -> list[dict]:
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
     results = json.loads((folder / "metrics.json").read_text())
-    tables = segmentation_tables(results) if "per_image" in results else classification_tables(results)
+    tables: list[dict] = segmentation_tables(results) if "per_image" in results else classification_tables(results)
+    if "folds" in results:
+        columns, *folds = folds_table(results)
+        note = "Folds share training images, so they are not independent: their spread gives no interval of the mean."
+        tables.insert(0, {"heading": "Folds", "columns": columns, "rows": folds, "note": note})
     if where := results.get("localisation"):
         rows = [
             (name, f"{row['gain']:.2f}", f"{100 * row['pointing']:.1f} %", f"{row['average_precision']:.3f}")
