@@ -9,6 +9,7 @@ from segmentation.data import open_pairs, resize
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
+from util.evaluation.figure import save
 from util.options import protocol
 from util.options.parsed import plain
 from util.system import distributed
@@ -50,11 +51,13 @@ def evaluate_only(args) -> None:
     if distributed.is_main():
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
         iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
-        title = f"{'/'.join(Path(args.evaluate).parts[-2:])}: best, median and worst of {len(iou)} images"
-        pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, size, title).savefig(folder / "sheet.png")
+        title = f"val: best, median and worst of {len(iou)} images"
+        sheet = pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, title, args.figure_width)
+        drawn = ", ".join(save(sheet, folder, "sheet", args.figure_format))
         pictures.write_masks(folder / "masks", pairs, predicted)
     say(metrics.table(results))
-    say(f"written: {folder}/metrics.json, predictions.csv, sheet.png, masks/")
+    if distributed.is_main():
+        say(f"written: {folder}/metrics.json, predictions.csv, {drawn}, masks/")
     distributed.stop()
 
 

@@ -7,7 +7,7 @@ from segmentation.data import extension
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
-from util.options.groups import add_running_options, default_workers
+from util.options.groups import add_figure_options, add_running_options, default_workers
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
@@ -50,6 +50,7 @@ def make_parser() -> Parser:
     add_model_options(parser)
     add_optimisation_options(parser)
     running = add_running_options(parser)
+    add_figure_options(parser)
     running.add_argument("--evaluate", metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
     add_retired_options(parser)
     parser.set_defaults(**TRAINING, **PAPER)

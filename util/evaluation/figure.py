@@ -13,8 +13,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
@@ -24,8 +26,9 @@ from util.system.console import say
 FORMATS = ("png", "pdf", "svg")
 WIDTH, NARROWEST, WIDEST = 180.0, 80.0, 420.0  # mm; a page's full width, one column, A3
 TALLEST = 240.0  # mm: a page with room for its caption
-PIXELS_PER_MM = 10  # of a PNG, and of images within PDF and SVG
-LINE = 3.2  # mm, of the smallest letters
+PIXELS_PER_MM = 12  # 305 in an inch: of a PNG, and of images within PDF and SVG
+SMALLEST = 7  # points, of letters
+LINE = 3.4  # mm, from one line of the smallest letters to the next
 
 STYLE = {
     **{"font.size": 8, "figure.titlesize": 9, "axes.titlesize": 8, "axes.labelsize": 8, "legend.title_fontsize": 7},
@@ -46,10 +49,28 @@ def styled():
     return rc_context(STYLE)
 
 
-def new(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` x ``height`` millimetres, laid out so that nothing overlaps."""
+def new(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """An empty figure of ``width`` x ``height`` millimetres, laid out so that nothing overlaps.
+
+    ``layout`` is None where all is put in its place by :func:`place` and :func:`write`.
+    """
     # on a screen, as in TensorBoard, half the pixels of a file
-    return Figure(figsize=(width / 25.4, height / 25.4), dpi=PIXELS_PER_MM * 25.4 / 2, layout="constrained")
+    return Figure(figsize=(width / 25.4, height / 25.4), dpi=PIXELS_PER_MM * 25.4 / 2, layout=layout)
+
+
+def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """An empty frame for an image at a place given in millimetres from the figure's upper left corner."""
+    whole_width, whole_height = (25.4 * inches for inches in figure.get_size_inches())
+    bottom = whole_height - top - height
+    axes = figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
+    axes.set_axis_off()
+    return axes
+
+
+def write(figure: Figure, left: float, top: float, text: str, **look) -> None:
+    """Write text at a place given in millimetres from the figure's upper left corner, which its own upper left has."""
+    whole_width, whole_height = (25.4 * inches for inches in figure.get_size_inches())
+    figure.text(left / whole_width, 1 - top / whole_height, text, **{"va": "top", "fontsize": SMALLEST, **look})
 
 
 def class_colors(classes: int) -> list:
@@ -93,7 +114,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
 
 def borrow_letters(figure: Figure) -> None:
     """Give each text of a figure the installed fonts that have the letters which its own font lacks."""
-    for axes in figure.findobj(lambda artist: hasattr(artist, "get_xticklabels")):
+    for axes in figure.axes:
         axes.get_xticklabels(), axes.get_yticklabels()  # which brings their texts
     for text in figure.findobj(Text):
         lacking = frozenset(text.get_text()) - letters_of(findfont(text.get_fontproperties()))
