@@ -1,14 +1,15 @@
 """A sheet: several pictures of each of several images in a row, with a caption at its left."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from util.evaluation import figure as figures
-from util.evaluation.figure import LINE, TALLEST, place, shorten, write
+from util.evaluation.figure import TALLEST, place, shorten, write
 
-CAPTION = 25.0  # mm
+CAPTION = 25.0  # mm, or a fifth of a narrow sheet
 GAP = 1.5  # mm between pictures
 SMALLEST_PICTURE = 19.0  # mm, beside another image's pictures: 228 pixels
 HEAD = 11.0  # mm: the title, and what the columns show
@@ -29,14 +30,15 @@ def sheet(
         foot: mm to leave free at the bottom.
         aspect: height of a picture relative to its width.
     """
-    beside = max(1, int(width // (CAPTION + len(columns) * (SMALLEST_PICTURE + GAP))))
+    room = min(CAPTION, width / 5)
+    beside = max(1, int(width // (room + len(columns) * (SMALLEST_PICTURE + GAP))))
     beside = min(beside, len(captions))
     lines = -(-len(captions) // beside)
     each = width / beside
-    side = (each - CAPTION) / len(columns) - GAP
+    side = (each - room) / len(columns) - GAP
     tallest = (TALLEST - HEAD - foot) / lines - GAP
     side = min(side, tallest / aspect)
-    left = CAPTION + (each - CAPTION - len(columns) * (side + GAP)) / 2  # in the middle where it is narrower
+    left = room + (each - room - len(columns) * (side + GAP)) / 2  # in the middle where it is narrower
     figure = figures.new(width, HEAD + lines * (side * aspect + GAP) + foot, layout=None)
     write(figure, 0, 1, title, fontsize=9)
     frames = []
@@ -48,5 +50,6 @@ def sheet(
         frames.append([place(figure, x, top, side, side * aspect) for x in places])
         if index < beside:
             for name, x in zip(columns, places, strict=True):
-                write(figure, x + side / 2, HEAD - LINE - 1, shorten(name, side + GAP), ha="center")
+                wrapped = fill(name, int(side / 1.35), break_long_words=False)
+                write(figure, x + side / 2, HEAD - 1, wrapped, ha="center", va="bottom")
     return figure, frames
