@@ -1,11 +1,11 @@
 """The options that both entry scripts have, in groups. Names follow MAE's."""
 
 import argparse
-import os
 
 from util.evaluation.figure import FORMATS, NARROWEST, WIDEST, WIDTH
 from util.maps import sources
 from util.options.parser import COUNT, MASK_RATIO, NOT_NEGATIVE, RATIO, SHARE, THROW_RATIO, Parser, SaveEvery, number
+from util.system import cores
 
 
 def add_data_options(parser: Parser) -> None:
@@ -70,7 +70,7 @@ def add_data_options(parser: Parser) -> None:
 
 def default_workers() -> int:
     """As many workers as there are cores to spare, ten at most as in MAE."""
-    return min(10, os.cpu_count() or 1)
+    return min(10, cores.usable())
 
 
 def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:
