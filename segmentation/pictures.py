@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from segmentation.data import Pairs, apply, resize
-from util.evaluation.figure import WIDTH, styled
+from util.evaluation.figure import styled
+from util.evaluation.page import WIDTH
 from util.evaluation.sheet import sheet
 
 # Colours that colour-blind readers tell apart

@@ -23,9 +23,6 @@ from matplotlib.text import Text
 
 from util.system.console import say
 
-FORMATS = ("png", "pdf", "svg")
-WIDTH, NARROWEST, WIDEST = 180.0, 80.0, 420.0  # mm; a page's full width, one column, A3
-TALLEST = 240.0  # mm: a page with room for its caption
 PIXELS_PER_MM = 12  # 305 in an inch: of a PNG, and of images within PDF and SVG
 SMALLEST = 7  # points, of letters
 LINE = 3.4  # mm, from one line of the smallest letters to the next
@@ -95,7 +92,7 @@ def shorten(text: str, width: float) -> str:
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png",)) -> list[str]:
-    """Write a figure as ``folder/NAME.FORMAT`` in each of the :data:`FORMATS` asked for; return the files' names.
+    """Write a figure as ``folder/NAME.FORMAT`` in each of ``formats``; return the files' names.
 
     Letters that the font lacks are taken from installed fonts; where none has them, a note says so.
     """

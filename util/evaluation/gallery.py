@@ -10,8 +10,9 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.data.loading import resize_whole
 from util.evaluation import figure as figures
-from util.evaluation.figure import LINE, PIXELS_PER_MM, TALLEST, place, shorten, write
+from util.evaluation.figure import LINE, PIXELS_PER_MM, place, shorten, write
 from util.evaluation.overlay import draw_attention, draw_scale
+from util.evaluation.page import TALLEST, WIDTH
 from util.maps import sources
 
 PIXELS = 224  # at least, of each picture
@@ -76,7 +77,7 @@ def gallery_figure(
     probabilities: np.ndarray,
     classes: list[str],
     title: str,
-    width: float = figures.WIDTH,
+    width: float = WIDTH,
 ) -> Figure:
     """A block for each class: its surest right images, then its surest wrong ones, each above its map.
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from util.data.images import Images
 from util.data.inference import Inference
 from util.evaluation import figure as figures
-from util.evaluation.figure import COLORS, LINE, MARKERS, TALLEST, WIDTH, class_colors, save, shorten, styled
+from util.evaluation.figure import COLORS, LINE, MARKERS, class_colors, save, shorten, styled
 from util.evaluation.gallery import draw_gallery
+from util.evaluation.page import TALLEST, WIDTH
 from util.system import distributed
 
 NAMED_CURVES = len(COLORS)  # with more classes, only the best and the worst are named
@@ -178,7 +179,7 @@ def draw_pictures(
         images: of the set; inference: how they pass through the model.
         source: of the maps.
         results: the metrics with their ``calibration``; probabilities: ``[N, classes]``; features: ``[N, D]``.
-        width: of each picture in millimetres; formats: of :data:`util.evaluation.figure.FORMATS`.
+        width: of each picture in millimetres; formats: of :data:`util.evaluation.page.FORMATS`.
 
     Returns:
         The names of the files.

@@ -11,7 +11,8 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.data.loading import resize_whole
 from util.evaluation import overlay
-from util.evaluation.figure import LINE, WIDTH, styled
+from util.evaluation.figure import LINE, styled
+from util.evaluation.page import WIDTH
 from util.evaluation.sheet import sheet
 from util.maps import sources
 from util.masking import SAM, Split

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from util.evaluation import figure as figures
-from util.evaluation.figure import TALLEST, place, shorten, write
+from util.evaluation.figure import place, shorten, write
+from util.evaluation.page import TALLEST
 
 CAPTION = 25.0  # mm, or a fifth of a narrow sheet
 GAP = 1.5  # mm between pictures

@@ -2,7 +2,7 @@
 
 import argparse
 
-from util.evaluation.figure import FORMATS, NARROWEST, WIDEST, WIDTH
+from util.evaluation.page import FORMATS, NARROWEST, WIDEST, WIDTH
 from util.maps import sources
 from util.options.parser import COUNT, MASK_RATIO, NOT_NEGATIVE, RATIO, SHARE, THROW_RATIO, Parser, SaveEvery, number
 from util.system import cores
