@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 from matplotlib import colormaps, rc_context
@@ -74,11 +75,22 @@ def class_colors(classes: int) -> list:
     """A colour for each class, by its index, the same in all pictures."""
     if classes <= len(COLORS):
         return list(COLORS[:classes])
-    return [colormaps["turbo"](0.05 + 0.9 * index / (classes - 1)) for index in range(classes)]
+    golden = 0.618034  # steps of this length around the colours keep neighbours apart
+    return [colormaps["turbo"](0.05 + 0.9 * (index * golden % 1)) for index in range(classes)]
 
 
 def shorten(text: str, width: float) -> str:
-    """Text that fits in ``width`` millimetres at 7 points, its middle left out where it is longer."""
+    """A name that fits in ``width`` millimetres at 7 points, its middle left out where it is longer.
+
+    A name written from right to left is set apart, so that what stands behind it stays there.
+    """
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text):
+        mark = "\u200e"  # left-to-right mark, which is not drawn
+        return text if text.startswith(mark) else f"{mark}{shorten_plainly(text, width)}{mark}"
+    return shorten_plainly(text, width)
+
+
+def shorten_plainly(text: str, width: float) -> str:
     room = int(width / 1.55)
     wide = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
     if sum(wide) <= room:
@@ -89,6 +101,11 @@ def shorten(text: str, width: float) -> str:
         if sum(wide[: len(head)]) + sum(wide[len(text) - len(tail) - 1 :]) < room - 1:
             tail = text[len(text) - len(tail) - 1 :]
     return f"{head}…{tail}"
+
+
+def wrap(text: str, width: float) -> str:
+    """Text of 8 points in lines of at most ``width`` millimetres."""
+    return "\n".join(fill(line, int(width / 1.5)) for line in text.split("\n"))
 
 
 def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png",)) -> list[str]:
@@ -116,6 +133,7 @@ def borrow_letters(figure: Figure) -> None:
     for text in figure.findobj(Text):
         lacking = frozenset(text.get_text()) - letters_of(findfont(text.get_fontproperties()))
         if lacking := frozenset(letter for letter in lacking if letter.isprintable() and not letter.isspace()):
+            text.set_fontweight("normal")  # which every font has
             text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *fonts_with(lacking)])))
 
 

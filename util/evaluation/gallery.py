@@ -10,7 +10,7 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.data.loading import resize_whole
 from util.evaluation import figure as figures
-from util.evaluation.figure import LINE, PIXELS_PER_MM, place, shorten, write
+from util.evaluation.figure import LINE, PIXELS_PER_MM, place, shorten, wrap, write
 from util.evaluation.overlay import draw_attention, draw_scale
 from util.evaluation.page import TALLEST, WIDTH
 from util.maps import sources
@@ -19,7 +19,7 @@ PIXELS = 224  # at least, of each picture
 SIDE = PIXELS / PIXELS_PER_MM + 0.4  # mm, at least
 GAP, BLOCK_GAP = 1.0, 5.0  # mm, between pictures and between classes
 ABOVE, BETWEEN = 4 * LINE + 2, 3.0  # mm, the lines above a class's pictures; from one line of classes to the next
-HEAD, FOOT = 7.0, 9.0  # mm: the title, the colour bar
+HEAD, FOOT = 10.0, 9.0  # mm: the title, the colour bar
 MOST = 4  # right and wrong images of a class
 
 
@@ -29,8 +29,7 @@ class Cases:
 
     right: list[int]
     wrong: list[int]
-    images: int  # of the class
-    found: int  # of them, those that are right
+    counts: tuple[int, int]  # all images of the class that are right, and that are wrong
 
     def all(self) -> list[int]:
         return self.right + self.wrong
@@ -44,7 +43,7 @@ def gallery_cases(labels: np.ndarray, probabilities: np.ndarray, each: int = MOS
     for index in range(probabilities.shape[1]):
         own = [int(image) for image in order if labels[image] == index]
         good, bad = ([image for image in own if right[image] == wanted] for wanted in (True, False))
-        cases.append(Cases(good[:each], bad[:each], len(own), len(good)))
+        cases.append(Cases(good[:each], bad[:each], (len(good), len(bad))))
     return cases
 
 
@@ -53,20 +52,18 @@ def arrange(classes: int, width: float) -> tuple[int, int, float]:
 
     Returns:
         How many right (and wrong) images of a class it has room for, how many classes stand side by side, and the side of a
-        picture in millimetres. One of each is shown even if that takes more than a page.
+        picture in millimetres. With too many classes for a page the gallery is longer.
     """
-    fitting = (1, 1, SIDE)
+    fitting: list[tuple[float, int, int, float]] = []
+    others: list[tuple[float, int, int, float]] = []
     for each in range(1, MOST + 1):
-        block = 2 * each * (SIDE + GAP) + BLOCK_GAP
-        beside = min(classes, int((width + BLOCK_GAP) // block))
-        if not beside and each > 1:
-            break
-        beside = max(1, beside)
-        side = min(((width + BLOCK_GAP) / beside - BLOCK_GAP) / (2 * each) - GAP, 1.5 * SIDE)
-        height = HEAD + FOOT + -(-classes // beside) * (ABOVE + 2 * side + GAP + BETWEEN)
-        if each == 1 or height <= TALLEST:
-            fitting = (each, beside, side)
-    return fitting
+        beside = min(classes, int((width + BLOCK_GAP) // (2 * each * (SIDE + GAP) + BLOCK_GAP)))
+        if beside:
+            side = min(((width + BLOCK_GAP) / beside - BLOCK_GAP) / (2 * each) - GAP, 1.5 * SIDE)
+            height = HEAD + FOOT + -(-classes // beside) * (ABOVE + 2 * side + GAP + BETWEEN)
+            (fitting if height <= TALLEST else others).append((height, each, beside, side))
+    _, each, beside, side = fitting[-1] if fitting else min(others)
+    return each, beside, side
 
 
 @figures.styled()
@@ -90,14 +87,14 @@ def gallery_figure(
     each, beside, side = arrange(len(classes), width)
     block, line = 2 * each * (side + GAP) + BLOCK_GAP, ABOVE + 2 * side + GAP + BETWEEN
     figure = figures.new(width, HEAD + -(-len(classes) // beside) * line + FOOT, layout=None)
-    write(figure, 0, 1, title, fontsize=9)
+    write(figure, 0, 1, wrap(title, width), fontsize=8)
     for index, (name, shown) in enumerate(zip(classes, cases, strict=True)):
         left, top = index % beside * block, HEAD + index // beside * line
-        count = f": {shown.found} of {shown.images} right"
-        write(figure, left, top, shorten(name, block - BLOCK_GAP - 1.7 * len(count)) + count, fontsize=8, weight="bold")
-        for half, (kind, chosen) in enumerate((("surest right", shown.right), ("surest wrong", shown.wrong))):
+        write(figure, left, top, shorten(name, 0.75 * (block - BLOCK_GAP)), fontsize=8, weight="bold")
+        halves = (("right", shown.right), ("wrong", shown.wrong))
+        for half, ((kind, chosen), count) in enumerate(zip(halves, shown.counts, strict=True)):
             start = left + half * each * (side + GAP)
-            write(figure, start, top + LINE + 1, kind if chosen else f"none {kind.split()[1]}", color="0.35")
+            write(figure, start, top + LINE + 1, f"{count or 'none'} {kind}", color="0.35")
             for column, image in enumerate(chosen[:each]):
                 x, guess = start + column * (side + GAP), int(probabilities[image].argmax())
                 said = f"{shorten(classes[guess], side)}\n{100 * probabilities[image, guess]:.0f} %"
@@ -106,8 +103,8 @@ def gallery_figure(
                 above.imshow(images[image].permute(1, 2, 0).numpy())
                 draw_attention(below, images[image], maps[image])
     foot = figure.get_figheight() * 25.4 - FOOT + 1
-    draw_scale(figure, 0, foot, "the map: weight of a place, 0 to 1" if width < 150 else
-               "the map: weight of a place, from 0 to 1. Above each image: predicted class, its probability")  # fmt: skip
+    more = ". Above each image: predicted class, its probability" if width > 140 else ""
+    draw_scale(figure, 0, foot, f"weight in the map{more}")
     return figure
 
 
@@ -127,4 +124,5 @@ def draw_gallery(
     maps = dict(zip(chosen, sources.maps(model, images, inference, source, chosen), strict=True))
     size = max(PIXELS, inference.input_size)
     pixels = {index: resize_whole(images[index], size) / 255 for index in chosen}
-    return gallery_figure(cases, pixels, maps, probabilities, images.classes, f"{title}, maps: {source}", width)
+    title = f"{title}\nthe surest right and the surest wrong images of each class; maps: {source}"
+    return gallery_figure(cases, pixels, maps, probabilities, images.classes, title, width)

@@ -13,25 +13,28 @@ from torch import Tensor, nn
 from util.data.images import Images
 from util.data.inference import Inference
 from util.evaluation import figure as figures
-from util.evaluation.figure import COLORS, LINE, MARKERS, class_colors, save, shorten, styled
+from util.evaluation.figure import COLORS, LINE, MARKERS, class_colors, save, shorten, styled, wrap
 from util.evaluation.gallery import draw_gallery
 from util.evaluation.page import TALLEST, WIDTH
 from util.system import distributed
 
 NAMED_CURVES = len(COLORS)  # with more classes, only the best and the worst are named
+DASHES = ("-", "--", "-.")  # of curves with colours that may be alike
 LARGEST_NUMBERED = 20  # classes, beyond which a confusion matrix has no room for numbers
 LARGEST_TSNE = 2000  # images, spread over the set: t-SNE takes minutes beyond
 GREY = "0.3"  # of what is of no class
 LEGEND = 55.0  # mm, beside a picture that is wide enough
 
 
-def panel(width: float, entries: int) -> tuple[Figure, Axes, dict]:
-    """A figure with one frame, about square, and where its legend goes: beside it, or below where it is narrow."""
-    if width >= 2.5 * LEGEND:
-        figure, place = figures.new(width, max(0.62 * width, LINE * entries + 10)), {"loc": "outside right upper"}
-    else:
-        figure, place = figures.new(width, width + LINE * 1.2 * entries + 10), {"loc": "outside lower center"}
-    return figure, figure.subplots(), place
+def panel(width: float, entries: int) -> tuple[Figure, Axes, dict, float]:
+    """A figure with one frame; how its legend is placed, beside it or below; and the room for an entry, in millimetres."""
+    if width >= 2.5 * LEGEND and LINE * entries < 0.6 * width:
+        figure = figures.new(width, 0.62 * width)
+        return figure, figure.subplots(), {"loc": "outside right upper"}, LEGEND - 8
+    columns = max(1, int(width // 45))
+    height = min(width, 0.62 * WIDTH) + 1.2 * LINE * -(-entries // columns) + 10
+    figure = figures.new(width, height)
+    return figure, figure.subplots(), {"loc": "outside lower center", "ncols": columns}, 37
 
 
 @styled()
@@ -51,12 +54,13 @@ def roc_figure(
     auc = {index: sk.roc_auc_score(labels == index, probabilities[:, index]) for index in shown}
     ranking = sorted(auc, key=auc.__getitem__, reverse=True)
     named = ranking if len(auc) <= NAMED_CURVES else ranking[:3] + ranking[-3:]
-    figure, axis, place = panel(width, len(named) + 2)
+    figure, axis, place, room = panel(width, len(named) + 2)
     colors = class_colors(len(classes))
     for index, (false, true) in curves.items():
         if index in named:
-            label = f"{shorten(classes[index], LEGEND - 32)} (AUC {auc[index]:.4f})"
-            axis.plot(false, true, color=colors[index], linewidth=1.4, label=label)
+            label = f"{shorten(classes[index], room - 22)} (AUC {auc[index]:.4f})"
+            line = "-" if len(named) == len(auc) else DASHES[named.index(index) % len(DASHES)]
+            axis.plot(false, true, line, color=colors[index], linewidth=1.4, label=label)
         else:
             axis.plot(false, true, color="0.75", linewidth=0.6, zorder=1)
     if len(auc) > 1:
@@ -110,17 +114,16 @@ def tsne_figure(features: np.ndarray, labels: np.ndarray, classes: list[str], ti
         features, labels = features[chosen], labels[chosen]
     perplexity = min(30.0, (len(labels) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
-    columns = 1 if len(classes) <= 22 else 3
-    figure, axis, place = panel(width, -(-len(classes) // columns))
+    figure, axis, place, room = panel(width, len(classes))
     for index, (name, color) in enumerate(zip(classes, class_colors(len(classes)), strict=True)):
         x, y = places[labels == index].T
-        marker, label = MARKERS[index % len(MARKERS)], shorten(name, LEGEND / columns - 8)
+        marker, label = MARKERS[index % len(MARKERS)], shorten(name, room)
         axis.scatter(x, y, s=8, color=color, marker=marker, label=label, linewidths=0, alpha=0.8)
     axis.set(xticks=[], yticks=[])
     axis.set_aspect("equal", "datalim")
     axis.spines[:].set_visible(True)
     axis.set_title(f"{title}\nt-SNE of {len(labels)} images, perplexity {perplexity:.3g}")
-    figure.legend(**place, markerscale=1.8, ncols=columns, columnspacing=1)
+    figure.legend(**place, markerscale=1.8)
     return figure
 
 
@@ -152,10 +155,10 @@ def reliability_figure(calibration: dict, title: str, width: float = WIDTH) -> F
     )
     error, brier = calibration["expected_calibration_error"], calibration["brier_score"]
     upper.set(ylabel="share of right predictions", xlim=(0, 1), ylim=(-0.02, 1.02))
-    upper.legend(loc="lower right")
-    upper.set_title(f"{title}\nexpected calibration error {100 * error:.2f} %, Brier score {brier:.4f}")
+    upper.legend(loc="best")
+    upper.set_title(wrap(f"{title}\nexpected calibration error {100 * error:.2f} %, Brier score {brier:.4f}", width - 12))
     lower.bar(confidence, [row["images"] for row in rows], width=0.8 / bins, color=GREY)
-    lower.set(xlabel=f"confidence: probability of the predicted class ({bins} bins)", ylabel="images")
+    lower.set(xlabel=wrap(f"confidence: probability of the predicted class ({bins} bins)", width - 20), ylabel="images")
     return figure
 
 

@@ -63,7 +63,7 @@ def preview_sheet(
         if seen.split and seen.prediction is not None:
             picture = overlay.rebuilt(image, seen.split, row, seen.prediction[row].cpu())
             axes[3].imshow(picture.numpy(), interpolation="nearest")
-    overlay.draw_scale(figure, 0, figure.get_figheight() * 25.4 - foot + 1, "the map: weight of a place, 0 to 1")
+    overlay.draw_scale(figure, 0, figure.get_figheight() * 25.4 - foot + 1, "weight in the map")
     if seen.split:
         figure.legend(handles=overlay.legend(rebuilt), loc="lower center", ncols=min(3, beside), handleheight=1.2)
     return figure
@@ -109,7 +109,7 @@ class Preview:
         for index in chosen:
             true, guess = self.images.labels[index], probabilities[index].argmax()
             sure = f"{100 * probabilities[index, guess]:.0f} %"
-            said = ("predicted so", sure) if guess == true else ("taken for", self.images.classes[guess], sure)
+            said = ("right", sure) if guess == true else ("taken for", self.images.classes[guess], sure)
             captions.append((self.images.classes[true], *said))
         seen = Seen(denormalize(pixels), maps, split, prediction)
         return preview_sheet(seen, captions, f"{self.title}, after epoch {epoch}", self.decision_title, self.width)

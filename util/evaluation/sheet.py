@@ -10,7 +10,7 @@ from util.evaluation import figure as figures
 from util.evaluation.figure import place, shorten, write
 from util.evaluation.page import TALLEST
 
-CAPTION = 25.0  # mm, or a fifth of a narrow sheet
+CAPTION, LEAST_CAPTION = 25.0, 18.0  # mm
 GAP = 1.5  # mm between pictures
 SMALLEST_PICTURE = 19.0  # mm, beside another image's pictures: 228 pixels
 HEAD = 11.0  # mm: the title, and what the columns show
@@ -31,7 +31,7 @@ def sheet(
         foot: mm to leave free at the bottom.
         aspect: height of a picture relative to its width.
     """
-    room = min(CAPTION, width / 5)
+    room = min(CAPTION, max(LEAST_CAPTION, width / 5))
     beside = max(1, int(width // (room + len(columns) * (SMALLEST_PICTURE + GAP))))
     beside = min(beside, len(captions))
     lines = -(-len(captions) // beside)
