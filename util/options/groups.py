@@ -167,9 +167,10 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--device", help="such as cuda, cuda:1 or cpu (default: cuda where there is a GPU, else cpu)")
     group.add_argument(
         "--amp",
-        choices=("auto", "bf16", "fp16", "fp32"),
+        choices=("auto", "bf16", "fp16", "tf32", "fp32"),
         default="auto",
-        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32",
+        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32; tf32: fp32 with "
+        "rounded products, on a GPU",
     )
     group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
     group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")

@@ -38,7 +38,13 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_precision(amp: str, device: torch.device) -> str:
-    """Resolve ``auto``: bf16 where the hardware computes in it, else fp32."""
+    """Resolve ``auto``: bf16 where the hardware computes in it, else fp32.
+
+    Raises:
+        InputError: for tf32 without a GPU.
+    """
+    if amp == "tf32" and device.type != "cuda":
+        raise InputError("--amp tf32 is for a GPU; use --amp auto or fp32")
     if amp != "auto":
         return amp
     if device.type == "cuda":
@@ -55,7 +61,7 @@ class Precision:
 
     Args:
         device: of the products.
-        amp: "bf16", "fp16" or "fp32".
+        amp: "bf16", "fp16", "tf32" or "fp32".
     """
 
     def __init__(self, device: torch.device, amp: str):
@@ -90,6 +96,7 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     """
     device = distributed.start(choose_device(device_name))
     precision = Precision(device, choose_precision(amp, device))
+    torch.set_float32_matmul_precision("high" if precision.name == "tf32" else "highest")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cores.settle_threads()
     chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
     say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
