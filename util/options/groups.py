@@ -184,7 +184,7 @@ def add_figure_options(parser: Parser) -> None:
         "--figure_format",
         choices=FORMATS,
         nargs="+",
-        default=["png"],
+        default=("png",),
         metavar="FORMAT",
         help="files that each picture becomes: png, pdf, svg, or several of them (default: png)",
     )
