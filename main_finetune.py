@@ -133,11 +133,12 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
         (workplace.folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     say(f"evaluated: {split}")
     say(in_words(results))
-    name = "/".join(Path(args.resume).parts[-2:])
-    title = f"{args.model}, {name}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
-    draw_pictures(workplace.folder, model, images, inference, args.map, results, probabilities, features, title)
-    drawn = "roc.png, confusion.png, reliability.png, tsne.png, attention.png"
-    say(f"written in {workplace.folder}: metrics.json, predictions.csv; {drawn}")
+    drawn = draw_pictures(
+        *(workplace.folder, model, images, inference, args.map, results, probabilities, features),
+        width=args.figure_width,
+        formats=args.figure_format,
+    )
+    say(f"written in {workplace.folder}: metrics.json, predictions.csv; {', '.join(drawn)}")
     distributed.stop()
 
 
@@ -197,7 +198,7 @@ def main() -> None:
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
     hides = sam if args.masking != "none" else None
-    preview = Preview(val_images, inference, args.map, hides, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, hides, decision_title, args.model, args.figure_width)
     mixup, erasing = None, None
     if args.mixup or args.cutmix or args.cutmix_minmax:
         mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
@@ -236,7 +237,7 @@ def main() -> None:
                 values |= localise(
                     model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
             training.end_epoch(epoch, values, training.is_best(epoch, "val_top1", values["val_top1"]))
         if training.finished_now:
             top1, best = values["val_top1"], training.best

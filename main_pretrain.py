@@ -96,7 +96,7 @@ def main() -> None:
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
-    preview = Preview(val_images, inference, args.map, sam, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, sam, decision_title, args.model, args.figure_width)
 
     # optimisation
     lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
@@ -132,7 +132,7 @@ def main() -> None:
                 values |= localise(
                     model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
             training.end_epoch(epoch, values)
     training.close()
 

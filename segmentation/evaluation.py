@@ -13,6 +13,7 @@ from segmentation.metrics import Counts
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
 from util.data.copies import copies_of
+from util.evaluation.figure import save
 from util.options import protocol
 from util.options.parsed import plain
 from util.system import distributed
@@ -63,14 +64,16 @@ def evaluate_only(args) -> None:
     if distributed.is_main():
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
         iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
-        title = f"{'/'.join(Path(args.evaluate).parts[-2:])}: best, median and worst of {len(iou)} images"
-        pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, size, title).savefig(folder / "sheet.png")
+        title = f"{split}: best, median and worst of {len(iou)} images"
+        sheet = pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, title, args.figure_width)
+        drawn = ", ".join(save(sheet, folder, "sheet", args.figure_format))
         pictures.write_masks(folder / "masks", pairs, predicted)
     say(f"evaluated: {split}")
     say(metrics.table(results))
     for line in results["remarks"]:
         say(f"note: {line}")
-    say(f"written: {folder}/metrics.json, predictions.csv, sheet.png, masks/")
+    if distributed.is_main():
+        say(f"written: {folder}/metrics.json, predictions.csv, {drawn}, masks/")
     distributed.stop()
 
 

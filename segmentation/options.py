@@ -6,7 +6,7 @@ import re
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
-from util.options.groups import add_leak_option, add_running_options, default_workers
+from util.options.groups import add_figure_options, add_leak_option, add_running_options, default_workers
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
@@ -52,6 +52,7 @@ def make_parser() -> Parser:
     add_model_options(parser)
     add_optimisation_options(parser)
     running = add_running_options(parser)
+    add_figure_options(parser)
     running.add_argument("--evaluate", metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
     parser.groups["evaluation"].add_argument(
         "--split", choices=("test", "val"), help="what --evaluate evaluates (default: test/ where there is one)"

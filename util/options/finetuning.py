@@ -62,6 +62,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     optimisation.add_argument("--smoothing", type=RATIO, default=0.1, help="label smoothing")
     groups.add_augmentation_options(parser)
     groups.add_running_options(parser)
+    groups.add_figure_options(parser)
     parser.groups["paper"].add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
     evaluation = parser.groups["evaluation"]
     evaluation.add_argument(

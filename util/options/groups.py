@@ -2,6 +2,7 @@
 
 import argparse
 
+from util.evaluation.page import FORMATS, NARROWEST, WIDEST, WIDTH
 from util.maps import sources
 from util.options.parser import COUNT, MASK_RATIO, NOT_NEGATIVE, RATIO, SHARE, THROW_RATIO, Parser, SaveEvery, number
 from util.system import cores
@@ -179,6 +180,25 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")
     group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between looks at the loss")
     return group
+
+
+def add_figure_options(parser: Parser) -> None:
+    group = parser.groups["evaluation"]
+    group.add_argument(
+        "--figure_format",
+        choices=FORMATS,
+        nargs="+",
+        default=("png",),
+        metavar="FORMAT",
+        help="files that each picture becomes: png, pdf, svg, or several of them (default: png)",
+    )
+    group.add_argument(
+        "--figure_width",
+        type=number(float, NARROWEST, WIDEST),
+        default=WIDTH,
+        metavar="MM",
+        help="width of each picture in millimetres; a page has about 180, a column 85",
+    )
 
 
 def add_augmentation_options(parser: Parser) -> None:

@@ -56,6 +56,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         "--class_weight", type=NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
     )
     groups.add_running_options(parser)
+    groups.add_figure_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if (args.resume or args.init) and recorded is None:
         return args

@@ -11,6 +11,7 @@ NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol 
     *("patients", "on_patient_leak", "on_leak", "split", "ordered"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
+    *("figure_format", "figure_width"),
 )
 PLACES = ("init", "checkpoint", "root", "name", "dataset")  # more options that hold a path or name one
 

@@ -18,7 +18,8 @@ from util.system.console import say
 from util.system.errors import InputError
 
 RUN_FILES = (
-    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png"),
+    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*"),
+    *("sheet-*.png", "sheet-*.pdf", "sheet-*.svg", ".sheet-*.tmp"),
     *("log.txt", "run.json", "bad-batch.txt", "skipped.txt"),
 )
 

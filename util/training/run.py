@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch.utils.data import DataLoader
 
+from util.evaluation.figure import save
 from util.options.parser import SaveEvery
 from util.system import distributed, interruption
 from util.system.console import say, time_left
@@ -164,10 +165,10 @@ class Training:
         )
         say(f"epoch {epoch.number} of {self._epochs}: {shown}  ({left} left)")
 
-    def show(self, name: str, figure, epoch: Epoch) -> None:
-        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder, and in TensorBoard."""
+    def show(self, name: str, figure, epoch: Epoch, formats: Iterable[str] = ("png",)) -> None:
+        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder (or in other ``formats``), and in TensorBoard."""
         if distributed.is_main():
-            figure.savefig(self.workplace.folder / f"{name}-{epoch.number}.png")
+            save(figure, self.workplace.folder, f"{name}-{epoch.number}", formats)
             self._log.figure(name, figure, epoch.number)
 
     def close(self) -> None:
