@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from util.data.images import available_memory, decoded_bytes, default_threads, read_image
+from util.data.account import SeenFiles, opened_together
+from util.data.images import UnreadableImages, available_memory, decoded_bytes, default_threads, read_image
 from util.data.loading import SeededDataset
-from util.data.records import some
+from util.data.records import counted, some
+from util.data.walk import class_names, is_hidden, refuse_shared
 from util.system.console import track
 from util.system.errors import InputError
 
@@ -28,7 +31,7 @@ class Files(NamedTuple):
 def mask_folders(root: Path, split: str) -> list[Path]:
     """``root/split/masks/*``, a folder for each class, in the order of their names (numbers by value)."""
     folder = root / split / "masks"
-    folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    folders = [folder / name for name in class_names(folder)] if folder.is_dir() else []
     if not folders:
         raise InputError(f"--root {root}: no {split}/masks/0/ in it; masks belong in {folder}/0/, further classes in 1/ ...")
     return sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else float("inf"), path.name))
@@ -45,9 +48,11 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     folder = root / split / "images"
     if not folder.is_dir():
         raise InputError(f"--root {root}: no {split}/images/ in it")
-    images = sorted(folder.glob(f"*{img_ext}"))
+    images = sorted(path for path in folder.glob(f"*{img_ext}") if not is_hidden(path.name))
     if not images:
-        others = Counter(path.suffix for path in folder.iterdir() if path.is_file()).most_common(3)
+        others = Counter(
+            path.suffix for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)
+        ).most_common(3)
         there = ", ".join(f"{count} {suffix or 'without extension'}" for suffix, count in others) or "nothing"
         raise InputError(f"{folder}: no image *{img_ext} (--img_ext); it holds {there}")
     classes = mask_folders(root, split)
@@ -55,7 +60,7 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     lacking = [mask for each in files for mask in each.masks if not mask.is_file()]
     if lacking:
         named = some(map(str, lacking))
-        raise InputError(f"{len(lacking)} images have no mask: {named} not found (--mask_ext {mask_ext})")
+        raise InputError(f"{counted(len(lacking), 'mask is', 'masks are')} missing: {named} (--mask_ext {mask_ext})")
     return files
 
 
@@ -80,14 +85,16 @@ class Pairs:
     """The images and masks of a split, all read once to find what is wrong before any work, and kept where they fit.
 
     Attributes:
+        root, split: where they come from.
         paths: of the images; classes: names of the mask folders.
 
     Raises:
-        InputError: naming all files (the first ten) that cannot be used.
+        UnreadableImages: naming the files that cannot be used.
     """
 
     def __init__(self, root: str, split: str, img_ext: str, mask_ext: str):
-        self.files = find_files(Path(root), split, img_ext, mask_ext)
+        self.root, self.split = Path(root), split
+        self.files = find_files(self.root, split, img_ext, mask_ext)
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
         keep = decoded_bytes(self.paths) * (3 + len(self.classes)) / 3 < available_memory() / 3
@@ -104,8 +111,7 @@ class Pairs:
         with ThreadPoolExecutor(default_threads()) as pool:
             checked = list(track(pool.map(check, self.files), f"reading {root}/{split}", total=len(self.files)))
         if problems:
-            more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
-            raise InputError("; ".join([*sorted(problems)[:10], *more]))
+            raise UnreadableImages(sorted(problems), "repair or remove")
         self._kept = checked if keep else None
 
     def __len__(self) -> int:
@@ -119,13 +125,20 @@ def open_pairs(
     root: str, splits: tuple[str, ...], img_ext: str, mask_ext: str, num_classes: int | None
 ) -> tuple[Pairs, ...]:
     """The :class:`Pairs` of the splits, checked to have the same classes, ``num_classes`` of them unless that is None."""
-    opened = tuple(Pairs(root, split, img_ext, mask_ext) for split in splits)
+    refuse_shared([Path(root, split) for split in splits])
+    opened = tuple(opened_together([partial(Pairs, root, split, img_ext, mask_ext) for split in splits]))
     first, last = opened[0].classes, opened[-1].classes
     if first != last:
         raise InputError(f"--root {root}: {splits[0]}/masks/ holds the folders {first}, {splits[-1]}/masks/ {last}")
     if num_classes not in (None, len(first)):
         raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
     return opened
+
+
+def seen_files(*splits: Pairs) -> SeenFiles:
+    """What a checkpoint keeps of the images and masks of splits."""
+    masks = {each.split: [[mask.stat().st_size for mask in files.masks] for files in each.files] for each in splits}
+    return SeenFiles(splits[0].root, {each.split: (each.paths, masks[each.split]) for each in splits})
 
 
 class RandomQuarterTurns(v2.Transform):

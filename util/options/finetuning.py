@@ -5,7 +5,7 @@ from pathlib import Path
 
 from util.maps import sources
 from util.options import checks, groups, protocol
-from util.options.parser import RATIO, Parser, number
+from util.options.parser import COUNT, RATIO, Parser, number
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
@@ -59,6 +59,18 @@ def get_args(
         help="learning rate of a layer relative to the one above it",
     )
     optimisation.add_argument("--smoothing", type=RATIO, default=0.1, help="label smoothing")
+    optimisation.add_argument(
+        "--ema",
+        type=number(float, 0, 1, open_ends="lowhigh"),
+        metavar="DECAY",
+        help="evaluate and save the moving average of the weights, such as 0.999 (default: the weights themselves)",
+    )
+    optimisation.add_argument(
+        "--early_stopping",
+        type=COUNT,
+        metavar="N",
+        help="end after N epochs without a better val_top1; the learning rate still follows --epochs (default: never)",
+    )
     groups.add_augmentation_options(parser)
     groups.add_running_options(parser)
     parser.groups["paper"].add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")

@@ -267,7 +267,8 @@ def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> 
     model.load_state_dict(chosen, strict=False)
     aside = sorted({name.split(".")[0] for name in parameters if name not in chosen})
     fresh = sorted({name.split(".")[0] for name in state if name not in chosen})
+    average = f" (averaged over steps, --ema {source.options['ema']:g})" if "trained_model" in source.content else ""
     return (
-        f"{path}: {len(chosen)} tensors loaded; left aside: {', '.join(aside) or 'none'}; "
+        f"{path}: {len(chosen)} tensors loaded{average}; left aside: {', '.join(aside) or 'none'}; "
         f"newly initialised: {', '.join(fresh) or 'none'}"
     )
