@@ -1,4 +1,4 @@
-"""Balance, flips, averaged weights and early stopping, as a user gives them; a run that is resumed equals one that is not."""
+"""Balance, flips, averaged weights and early stopping, as given to the scripts; a resumed run equals an unbroken one."""
 
 import json
 import shutil

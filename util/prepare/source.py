@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
-from util.data.records import counted
 from util.prepare.record import DataSet, Record
 from util.prepare.splitting import val_count
 from util.prepare.table import SPLITS
@@ -48,8 +47,8 @@ def leaks(data_set: DataSet, records: list[Record], digests: list[str], splits: 
         unlike = sum(len(each) > 1 for each in labels.values())
         trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
         held = sum(digest in trained for digest, split in zip(digests, splits, strict=True) if split != "train")
-        copies = counted(shared, "image", "images")
-        lines[0] += f" surplus {'copy' if surplus == 1 else 'copies'} of {copies}; images with copies in several splits: "
+        copies, images = "copy" if surplus == 1 else "copies", "image" if shared == 1 else "images"
+        lines[0] += f" surplus {copies} of {shared} {images}; images with copies in several splits: "
         lines[0] += f"{apart}, in several classes: {unlike}; files outside train that are identical to one in train: {held}"
     if not data_set.group:
         lines.append("Patients: not told by the download")

@@ -35,7 +35,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0, weigh
     """
     if weights is None:
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
-    images = torch.tensor(len(targets), device=targets.device)
+    images: Tensor | int = len(targets)
     if targets.ndim == 1:
         counted = targets >= 0
         images = counted.sum()
