@@ -53,7 +53,7 @@ def test_files_of_both_splits_that_cannot_be_used_are_named_at_once(root, call, 
 
 @pytest.mark.parametrize(
     ("link", "target", "words"),
-    [("val", "train", "train/ and val/ are one folder"), ("val/masks/1", ".", "val/masks/1 is a symbolic link that leads")],
+    [("val", "train", "val/ and train/ are one folder"), ("val/masks/1", ".", "val/masks/1 is a symbolic link that leads")],
 )
 def test_links_that_mislead_are_refused(link, target, words, root, call, tmp_path):
     shutil.rmtree(root / link, ignore_errors=True)
