@@ -11,6 +11,7 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.evaluation.metrics import classification_metrics
 from util.masking import SAM, weight_shares
+from util.training.balance import cross_entropy
 from util.training.epoch import Epoch
 
 
@@ -21,6 +22,7 @@ def train_one_epoch(
     *,
     masking: str,
     smoothing: float,
+    balance: Tensor | None = None,
     mixup: Mixup | None = None,
     erasing: RandomErasing | None = None,
 ) -> dict[str, float]:
@@ -31,7 +33,9 @@ def train_one_epoch(
         epoch: gives the batches and takes the steps.
         sam: the rule that hides patches.
         masking: what chooses them: "attention" (SAM by the images' maps), "random" (as many) or "none" (all are visible).
-        smoothing: of the labels; Mixup smooths them itself.
+        smoothing: of the labels.
+        balance: ``[classes]``, how much each class's images count in the loss; None: all alike.
+        mixup: mixes a batch; it smooths the labels itself, but leaves that to the loss with ``balance``.
     """
     model.train()
     for batch in epoch:
@@ -49,7 +53,8 @@ def train_one_epoch(
             visible = sam.split_at_random(batch["noise"]).visible
         with epoch.precision():
             logits = model(images, visible)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.0 if mixup else smoothing)
+        smoothed = mixup is not None and balance is None
+        loss = cross_entropy(logits.float(), targets, 0.0 if smoothed else smoothing, balance)
         epoch.step(loss, train_top1=(logits.argmax(-1) == batch["label"]).float().mean(), **shares)
     return epoch.summary()
 

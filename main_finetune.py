@@ -15,10 +15,12 @@ from pathlib import Path
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
+from timm.utils import ModelEmaV3
 from torch import nn
 
 import engine_finetune as engine
 from models_vit import VisionTransformer, create_encoder
+from util.data.account import SeenFiles, open_images
 from util.data.augment import Augment
 from util.data.copies import open_for_evaluation, open_for_training
 from util.data.folders import has_split
@@ -45,8 +47,9 @@ from util.system.workplace import (
     open_workplace,
     training_folder,
 )
+from util.training.balance import Balance
 from util.training.checkpoint import Checkpoint
-from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
+from util.training.optimisation import Schedule, Stepper, averaging_note, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
 from util.weights.into_model import load_encoder
@@ -181,19 +184,28 @@ def main() -> None:
     nn.init.normal_(model.head.weight, std=2e-5)
     first_maps_model = None if resumed else model_of_first_maps(args, source, len(classes))
     model.to(workplace.device)
+    average = ModelEmaV3(model, args.ema) if args.ema else None
     if args.compile:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in (train_files, val_files))
+    train_images, val_images = open_images(train_files, val_files, cache=args.cache, on_bad=args.on_bad_image)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
     sam_epochs = masked_epochs if args.masking == "attention" else range(0)
-    maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, model.variant.mean)
+    seen = SeenFiles.of(train_images, val_images)
+    maps = TrainingMaps(
+        *(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval), files=seen.hashes["train"]
+    )
+    augment = Augment(
+        *(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, args.flip), mean=model.variant.mean
+    )
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
-    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    balance = Balance(args.balance, train_images.labels, classes, workplace.device)
+    loader = training_loader(
+        *(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
+    )
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
@@ -202,7 +214,8 @@ def main() -> None:
     mixup, erasing = None, None
     if args.mixup or args.cutmix or args.cutmix_minmax:
         mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
-        mixup = Mixup(*mixing, label_smoothing=args.smoothing, num_classes=len(classes))
+        smoothing = 0.0 if args.balance == "loss" else args.smoothing  # there the loss smooths what it has weighed
+        mixup = Mixup(*mixing, label_smoothing=smoothing, num_classes=len(classes))
     if args.reprob:
         erasing = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=workplace.device)
 
@@ -211,10 +224,13 @@ def main() -> None:
     schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
     groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), fused=True)
-    stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+    stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad, average)
+    if average:
+        say(averaging_note(args.ema, args.epochs * len(loader) // args.accum_iter))
+    judged = average.module if average else model  # what is evaluated, shown and saved as the model
 
     training = Training(
-        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )
@@ -226,22 +242,29 @@ def main() -> None:
                 first_maps_model = None
             masking = args.masking if epoch.number in masked_epochs else "none"
             values = engine.train_one_epoch(
-                training.model, epoch, sam, masking=masking, smoothing=args.smoothing, mixup=mixup, erasing=erasing
+                *(training.model, epoch, sam),
+                masking=masking,
+                smoothing=args.smoothing,
+                balance=balance.loss_weights,
+                mixup=mixup,
+                erasing=erasing,
             )
+            values |= balance.summary(loader)
             if epoch.number in sam_epochs:
                 values |= maps.summary()
-            results, probabilities, _ = engine.evaluate(model, val_images, inference)
+            results, probabilities, _ = engine.evaluate(judged, val_images, inference)
             values |= {f"val_{name}": results[name] for name in LOGGED}
-            done = epoch.number + 1
-            if done % (args.preview_every or args.loc_interval) == 0 or done == args.epochs:
+            is_best = training.is_best(epoch, "val_top1", values["val_top1"])
+            preview_due = (epoch.number + 1) % (args.preview_every or args.loc_interval) == 0
+            if preview_due or training.ends_after(epoch.number):
                 values |= localise(
-                    model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
+                    judged, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
-            training.end_epoch(epoch, values, training.is_best(epoch, "val_top1", values["val_top1"]))
+                training.show("sheet", preview.draw(judged, epoch.number, probabilities), epoch, args.figure_format)
+            training.end_epoch(epoch, values, is_best)
         if training.finished_now:
             top1, best = values["val_top1"], training.best
-            say(f"last epoch {args.epochs - 1}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
+            say(f"last epoch {epoch.number}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
             chosen = f"top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself"
             say(f"best epoch {best['epoch']}: {chosen} (checkpoint-best.pth)")
     training.close()

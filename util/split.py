@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, some, with_patients
 from util.data.tables import write_table
+from util.data.walk import refuse_shared
 from util.system.errors import InputError, run_script
 
 SHARES = (0.7, 0.1, 0.2)
@@ -35,6 +36,7 @@ def read_unsplit(source: Path) -> list[Record]:
     if source.is_dir():
         parts = [source / split for split in SPLITS if (source / split).is_dir()] or [source]
         records = [record for part in parts for record in image_folder(part, "")]
+        refuse_shared(parts)
         if empty := empty_classes(parts, records):
             raise InputError(f"{source}: no image in {some(empty)}")
     elif source.is_file():

@@ -294,7 +294,7 @@ def damaged(root, tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("lacking", "", ["masks/1/2.png", "1 images have no mask"]),
+        ("lacking", "", ["masks/1/2.png", "1 mask is missing"]),
         ("larger", "", ["masks/0/1.png", "40 x 36", "36 x 36"]),
         ("grey", "", ["masks/0/1.png", "not binary", "0 and 255"]),
         ("empty", "", ["val/images", "no image *.png"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from util.maps import sources
 from util.options import checks, groups, protocol
-from util.options.parser import RATIO, Parser, number
+from util.options.parser import COUNT, RATIO, Parser, number
 from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
@@ -60,6 +60,18 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         help="learning rate of a layer relative to the one above it",
     )
     optimisation.add_argument("--smoothing", type=RATIO, default=0.1, help="label smoothing")
+    optimisation.add_argument(
+        "--ema",
+        type=number(float, 0, 1, open_ends="lowhigh"),
+        metavar="DECAY",
+        help="evaluate and save the moving average of the weights, such as 0.999 (default: the weights themselves)",
+    )
+    optimisation.add_argument(
+        "--early_stopping",
+        type=COUNT,
+        metavar="N",
+        help="end after N epochs without a better val_top1; the learning rate still follows --epochs (default: never)",
+    )
     groups.add_augmentation_options(parser)
     groups.add_running_options(parser)
     groups.add_figure_options(parser)

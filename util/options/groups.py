@@ -54,6 +54,9 @@ def add_data_options(parser: Parser) -> None:
         metavar=("MIN", "MAX"),
         help="share of the image's area that a random crop takes",
     )
+    parser.groups["augmentation"].add_argument(
+        "--flip", type=SHARE, default=0.5, metavar="P", help="probability of the horizontal flip; 0 where sides matter"
+    )
     parser.groups["evaluation"].add_argument(
         "--lesion_masks",
         metavar="DIR",
@@ -145,6 +148,13 @@ def add_optimisation_options(
     group.add_argument("--weight_decay", type=NOT_NEGATIVE, default=0.05, help="weight decay of AdamW")
     group.add_argument(
         "--clip_grad", type=number(float, 0, open_ends="low"), help="largest norm of the gradient (default: no clipping)"
+    )
+    group.add_argument(
+        "--balance",
+        choices=("none", "loss", "sampler"),
+        default="none",
+        help="classes of unequal size: an image's label counts inversely to the size of its class (loss), or images are "
+        "drawn so that all classes are equally likely (sampler)",
     )
     return group
 
