@@ -1,5 +1,7 @@
 """What a reader of an evaluation must know: who chose the epoch, copies of training images, classes that never come."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from util.data.copies import copies_of
@@ -12,7 +14,7 @@ def remarks(
     probabilities: np.ndarray,
     classes: list[str],
     training_paths: list[str],
-    chose_epoch: bool,
+    chosen: Sequence[str],
     ordered: bool = False,
 ) -> dict:
     """Remarks on the metrics of a set.
@@ -20,7 +22,7 @@ def remarks(
     Args:
         paths: of the images; labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
         training_paths: of the training images, as far as they are at hand.
-        chose_epoch: the epoch was chosen on these images.
+        chosen: what was chosen on these images, such as "epoch" and "cut-off".
         ordered: the classes are grades in their order.
 
     Returns:
@@ -28,8 +30,10 @@ def remarks(
         ``without_copies``, the metrics of the others (None where there are no others).
     """
     lines, more = [], {}
-    if chose_epoch:
-        lines.append("the epoch was chosen on these images, so the metrics flatter; those of a test set would not")
+    if chosen:
+        *first, last = (f"the {each}" for each in chosen)
+        named = f"{', '.join(first)} and {last} were" if first else f"{last} was"
+        lines.append(f"{named} chosen on these images, so the metrics flatter; those of a test set would not")
     copies = copies_of(paths, training_paths)
     if copies:
         unseen = np.array([path not in copies for path in paths])

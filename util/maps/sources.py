@@ -13,6 +13,7 @@ from torch import Tensor
 
 from util.data.images import Images
 from util.data.inference import Inference
+from util.data.loading import WholeImages
 from util.maps.attention import scale_to_unit
 from util.system.errors import InputError
 
@@ -130,7 +131,7 @@ def map_of(view: View, name: str) -> Tensor:
 
 
 def maps(
-    model: torch.nn.Module, images: Images, inference: Inference, name: str, chosen: Sequence[int] | None = None
+    model: torch.nn.Module, images: WholeImages, inference: Inference, name: str, chosen: Sequence[int] | None = None
 ) -> Tensor:
     """The maps of a set, or of ``chosen`` images of it, from one source, ``[N, gh, gw]`` in [0, 1]."""
 
