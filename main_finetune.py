@@ -95,11 +95,10 @@ def load_classifier(args: argparse.Namespace, source: Checkpoint, classes: list[
     decision = read_decision(source.content, classes, source.path)
     say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
     model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
-    said = checkpoint.load_encoder(model, source, new_head=False)
+    say(checkpoint.load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    say(said)
     return model, decision
 
 
@@ -122,13 +121,12 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     if args.prevalence and not decision.cutoff and not (choice and choice.rule):
         raise InputError(f"--prevalence is for a cut-off, and {args.resume} has none: add --sensitivity S, for instance")
     evaluated = args.resume
-    if choice and val_files:
-        evaluated = str(decided.prepare(choice, source, decision, val_files, args.input_size, args.overwrite))
+    if choice:
+        evaluated = str(decided.prepare(choice, source, decision, val_files or files, args.input_size, args.overwrite))
     folder = Path(args.output_dir or named_folder("eval", args.data_path))
     check_evaluation_folder(folder, evaluated, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
-    opened = {each.split: each for each in (files, val_files) if each}
-    sets = {name: Images(each, args.cache, args.on_bad_image) for name, each in opened.items()}
+    sets = {each.split: Images(each, args.cache, args.on_bad_image) for each in (files, val_files) if each}
     images = sets[split]
     note_skipped(workplace.folder, *sets.values())
     lesion_masks = find_masks(images, args.lesion_masks)

@@ -69,7 +69,7 @@ def open_for_evaluation(
 
     Args:
         classes: of the model, in its order; None: those of the data.
-        with_val: open val too, to choose on. It is returned last, None where it is not wanted.
+        with_val: val is needed too, to choose on. It is returned last, but None where it is the split to evaluate.
 
     Raises:
         InputError: as :func:`util.data.folders.open_splits` does; and under ``on_leak`` "error" where images of the split
@@ -78,7 +78,8 @@ def open_for_evaluation(
     beside = ["train"] if has_split(data_path, "train") else []
     if with_val and not has_split(data_path, "val"):
         raise InputError(f"--data_path {data_path} has no val/, which a temperature and a cut-off are chosen on")
-    splits = [*beside, *(["val"] if with_val and split != "val" else []), split]
+    with_val = with_val and split != "val"
+    splits = [*beside, *(["val"] if with_val else []), split]
     opened = open_splits(
         data_path,
         tuple(splits),

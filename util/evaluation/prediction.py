@@ -192,7 +192,7 @@ def page(found: Predictions, calls: dict[str, list[str]], overlays: list[str], a
             "prediction": found.classes[row.argmax()],
             "sure": float(row.max()),
             "calls": [f"{name}: {column[index]}" for name, column in calls.items()],
-            "classes": [(found.classes[number], f"{100 * row[number]:.1f} %") for number in order],
+            "classes": [(found.classes[number], f"{100 * row[number]:.1f}\N{NO-BREAK SPACE}%") for number in order],
         })  # fmt: skip
     template = environment.get_template("predictions.html.j2")
     return template.render(cards=cards, about=about, classes=found.classes, date=date.today().isoformat())

@@ -7,6 +7,12 @@ import numpy as np
 from util.data.copies import copies_of
 from util.evaluation.metrics import classification_metrics
 
+FLATTERS = {
+    "epoch": "chosen on these images, so the metrics flatter; those of a test set",
+    "temperature": "fitted on these images, so their calibration flatters; that of a test set",
+    "cut-off": "chosen on these images, so its sensitivity and specificity flatter; those of a test set",
+}
+
 
 def remarks(
     paths: list[str],
@@ -22,18 +28,14 @@ def remarks(
     Args:
         paths: of the images; labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
         training_paths: of the training images, as far as they are at hand.
-        chosen: what was chosen on these images, such as "epoch" and "cut-off".
+        chosen: what was chosen on these images: "epoch", "temperature" or "cut-off".
         ordered: the classes are grades in their order.
 
     Returns:
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
-    lines, more = [], {}
-    if chosen:
-        *first, last = (f"the {each}" for each in chosen)
-        named = f"{', '.join(first)} and {last} were" if first else f"{last} was"
-        lines.append(f"{named} chosen on these images, so the metrics flatter; those of a test set would not")
+    lines, more = [f"the {each} was {FLATTERS[each]} would not" for each in chosen], {}
     copies = copies_of(paths, training_paths)
     if copies:
         unseen = np.array([path not in copies for path in paths])

@@ -34,7 +34,7 @@ def complete(
         metrics: of :func:`util.evaluation.metrics.classification_metrics`, and others.
         images: of the set; probabilities: ``[N, classes]``.
         training_paths: of the training images, as far as they are at hand.
-        chosen: what was chosen on these images, such as "epoch".
+        chosen: what was chosen on these images, as :func:`remarks` names it.
         ordered: the classes are grades in their order.
 
     Returns:

@@ -34,7 +34,8 @@ def add_evaluation_options(parser: Parser) -> None:
     group.add_argument(
         "--calibrate",
         action="store_true",
-        help="--eval fits a temperature on val/ and writes CHECKPOINT-calibrated.pth beside the checkpoint",
+        help="--eval fits a temperature on val/ and writes CHECKPOINT-calibrated.pth beside the checkpoint; --overwrite "
+        "replaces one that is there",
     )
     rules = group.add_mutually_exclusive_group()
     rules.add_argument(

@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 from matplotlib.figure import Figure
 
+from util.evaluation.decision import decision_in_words
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
@@ -163,6 +164,7 @@ def evaluation_section(folder: Path) -> dict:
     pictures = [picture(folder / name, caption) for name, caption in PICTURES.items() if (folder / name).exists()]
     notes = [
         f"Checkpoint: {results['checkpoint']}, evaluated on {results.get('split', 'val')}.",
+        *decision_in_words(results),
         *results.get("remarks", []),
     ]
     return {"notes": notes, "tables": tables, "pictures": pictures}
