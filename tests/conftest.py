@@ -73,6 +73,26 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"]) and a["epoch"] == b["epoch"]
 
 
+def teach(path: Path, files: list[str], to: Path) -> None:
+    """Give a short run's checkpoint a head that knows some of the images, by the folders they lie in, and is too sure."""
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    from models_msmae import load_model
+    from util.explain import network_input
+
+    content, model = content_of(path), load_model(path)
+    with torch.no_grad():
+        tokens = [model.forward_features(network_input(model, file)) for file in files]
+        features = torch.cat([model.forward_head(each, pre_logits=True) for each in tokens]).numpy()
+    spread = features.std()
+    labels = [content["classes"].index(Path(file).parent.name) for file in files]
+    fitted = LogisticRegression(C=0.05, max_iter=5000).fit(features / spread, labels)
+    content["model"]["head.weight"] = torch.tensor(8 * fitted.coef_ / spread, dtype=torch.float32)
+    content["model"]["head.bias"] = torch.tensor(8 * fitted.intercept_, dtype=torch.float32)
+    torch.save(content, to)
+
+
 def log_of(folder: Path) -> list[dict]:
     """The lines of a run's ``log.txt``, one an epoch."""
     return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]

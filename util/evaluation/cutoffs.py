@@ -54,7 +54,7 @@ def check_positive(positive: str | None, classes: list[str]) -> str:
     if positive is None:
         raise InputError(f"a cut-off is for one class against the rest: say which by --positive: {', '.join(classes)}")
     if positive not in classes:
-        raise InputError(f"no class {positive} for a cut-off: there are {', '.join(classes)}")
+        raise InputError(f"no class {positive} for a cut-off (--positive): there are {', '.join(classes)}")
     return positive
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from util.evaluation.calibration import LIMITS, apply_temperature, calibration_metrics, fit_temperature
 from util.evaluation.cutoffs import Cutoff, check_both_sides, check_positive, choose_cutoff, cutoff_metrics
@@ -113,13 +114,16 @@ class Choice(NamedTuple):
 
 
 def before_and_after(labels: np.ndarray, logits: np.ndarray, temperature: float) -> dict[str, dict[str, float]]:
-    """Calibration error and Brier score without a temperature and with it."""
-    names = ("expected_calibration_error", "brier_score")
-    whole = {
-        "before": calibration_metrics(labels, Decision().probabilities(logits)),
-        "after": calibration_metrics(labels, Decision(temperature).probabilities(logits)),
-    }
-    return {when: {name: found[name] for name in names} for when, found in whole.items()}
+    """Log loss, which a temperature is fitted to lower, calibration error and Brier score, without it and with it."""
+    found = {}
+    for when, divisor in (("before", 1.0), ("after", temperature)):
+        probabilities = apply_temperature(logits, divisor)
+        measured = calibration_metrics(labels, probabilities)
+        found[when] = {
+            "log_loss": float(log_loss(labels, probabilities, labels=range(logits.shape[1]))),
+            **{name: measured[name] for name in ("expected_calibration_error", "brier_score")},
+        }
+    return found
 
 
 def decision_results(
@@ -164,12 +168,13 @@ def decision_in_words(results: dict) -> list[str]:
         lines.append(f"{'temperature':<20}{temperature:.4f}, fitted on val: {effect_in_words(temperature)}")
         for split in sorted(results["temperature_effect"], reverse=True):  # val, then test
             for when, found in results["temperature_effect"][split].items():
-                lines.append(f"  {f'{split}, {when}':<18}{calibration_in_words(found)}")
+                told = f"log loss {found['log_loss']:.4f}, {calibration_in_words(found)}"
+                lines.append(f"  {f'{split}, {when}':<18}{told}")
     if cutoff := results.get("cutoff"):
         name, counts = cutoff["class"], cutoff["counts"]
         positive, images = counts["true_positives"] + counts["false_negatives"], sum(counts.values())
         lines.append(
-            f"{'cut-off':<20}{name} is called where p({name}) is {cutoff['cutoff']:.4f} or more: "
+            f"{'cut-off':<20}{name} is called where p({name}) is {cutoff['cutoff']:.4g} or more: "
             f"{rule_in_words(cutoff['rule'])}, chosen on val"
         )
         lines += shares_in_words(cutoff, list(OF_EACH_CLASS)[:4])

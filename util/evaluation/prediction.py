@@ -160,7 +160,7 @@ def about_decision(decision: Decision) -> list[str]:
         lines.append(f"Temperature {decision.temperature:.4f}, fitted on val: {told}.")
     if cutoff := decision.cutoff:
         lines.append(
-            f"Cut-off: {cutoff.positive} where p({cutoff.positive}) is {cutoff.value:.4f} or more "
+            f"Cut-off: {cutoff.positive} where p({cutoff.positive}) is {cutoff.value:.4g} or more "
             f"({rule_in_words(cutoff.rule)}, chosen on val)."
         )
     return lines
