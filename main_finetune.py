@@ -2,6 +2,12 @@
 """Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
 with --eval, or classify new images with --predict."""
 
+from util.options.finetuning import get_args, goes_on, protocol_of, recorded_options
+from util.system.errors import Incomplete, InputError, run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(get_args)
+
 import argparse
 from pathlib import Path
 
@@ -11,7 +17,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import nn
 
 import engine_finetune as engine
-from models_vit import ENCODERS, VisionTransformer, create_encoder
+from models_vit import VisionTransformer, create_encoder
 from util.data.augment import Augment
 from util.data.copies import open_for_evaluation, open_for_training
 from util.data.folders import has_split
@@ -20,7 +26,7 @@ from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
 from util.data.unlabelled import NewImages, find_files
 from util.evaluation import prediction
-from util.evaluation.decision import Decision, decision_results, read_decision
+from util.evaluation.decision import Choice, Decision, decision_results, read_decision
 from util.evaluation.overlays import draw_overlays
 from util.evaluation.pictures import draw_pictures
 from util.evaluation.predictions import Predictions
@@ -30,12 +36,10 @@ from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
-from util.options import checks, finetuning, parsed, protocol
-from util.options.evaluation import choice_of
-from util.options.finetuning import goes_on, recorded_options
+from util.options import checks, parsed, protocol
+from util.options.evaluation import cutoff_rule
 from util.system import distributed
 from util.system.console import say
-from util.system.errors import Incomplete, InputError, run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import (
     check_evaluation_folder,
@@ -52,11 +56,6 @@ from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
-
-
-def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options (:func:`util.options.finetuning.get_args`)."""
-    return finetuning.get_args(ENCODERS, arguments, recorded, __doc__)
 
 
 def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
@@ -108,7 +107,8 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     On request a temperature and a cut-off are chosen on val/ first, and kept in a checkpoint of their own.
     """
     split = args.split or ("test" if has_split(args.data_path, "test") else "val")
-    choice = choice_of(args)
+    wanted = Choice(args.calibrate, cutoff_rule(args), args.positive)
+    choice = wanted if any(wanted) else None
     training_paths, files, val_files = open_for_evaluation(
         *(args.data_path, split, args.num_classes, source.classes),
         *(args.patients, args.on_patient_leak, args.on_leak),
@@ -219,9 +219,9 @@ def main() -> None:
     if args.eval or args.predict:
         used = checkpoint.load(args.resume)
         use = evaluate_only if args.eval else predict_only
-        return use(get_args(recorded=recorded_options(args, used, ENCODERS)), used)
+        return use(get_args(recorded=recorded_options(args, used)), used)
     source = find_source(args)
-    args = get_args(recorded=recorded_options(args, source, ENCODERS))
+    args = get_args(recorded=recorded_options(args, source))
     resumed = source if source and goes_on(args, source) else None
 
     # what can be wrong is found before any image is read
@@ -234,7 +234,7 @@ def main() -> None:
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
-    departures = protocol.departures(args, finetuning.protocol_of(args, ENCODERS))
+    departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
     say(protocol.remark_on_masking(args.masking, args.protocol))
 

@@ -136,8 +136,9 @@ def test_the_temperature_is_the_best_on_val_and_applied_to_test(decided, trained
                 log_loss(labels, probabilities, labels=range(4)), abs=1e-5
             )
             told = effect[split][when]
-            line = f"log loss {told['log_loss']:.4f}, expected calibration error {100 * error:.1f}"
-            assert re.search(f"^  {split}, {when} +{line}", (decided / "told.txt").read_text(), re.M)
+            line = f"log loss {told['log_loss']:.4f}, expected calibration error "
+            line += f"{100 * told['expected_calibration_error']:.2f} %, Brier score {told['brier_score']:.4f}"
+            assert re.search(f"^  {split}, {when} +{line}$", (decided / "told.txt").read_text(), re.M)
     assert effect["val"]["after"]["log_loss"] < effect["val"]["before"]["log_loss"]
     logits, labels = judged["test"]
     assert [row["file"] for row in rows] == images(data / "test")

@@ -2,7 +2,6 @@
 
 import argparse
 
-from util.evaluation.decision import Choice
 from util.options.parser import Parser, number
 from util.system.errors import InputError
 
@@ -69,12 +68,6 @@ def cutoff_rule(args: argparse.Namespace) -> str | None:
         if getattr(args, name) is not None:
             return f"{name}={getattr(args, name)}"
     return "youden" if args.youden else None
-
-
-def choice_of(args: argparse.Namespace) -> Choice | None:
-    """What is to be chosen on val/; None: nothing."""
-    rule = cutoff_rule(args)
-    return Choice(args.calibrate, rule, args.positive) if args.calibrate or rule else None
 
 
 def check_evaluation(args: argparse.Namespace) -> None:
