@@ -73,26 +73,6 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"]) and a["epoch"] == b["epoch"]
 
 
-def teach(path: Path, files: list[str], to: Path) -> None:
-    """Give a short run's checkpoint a head that knows some of the images, by the folders they lie in, and is too sure."""
-    import torch
-    from sklearn.linear_model import LogisticRegression
-
-    from models_msmae import load_model
-    from util.explain import network_input
-
-    content, model = content_of(path), load_model(path)
-    with torch.no_grad():
-        tokens = [model.forward_features(network_input(model, file)) for file in files]
-        features = torch.cat([model.forward_head(each, pre_logits=True) for each in tokens]).numpy()
-    spread = features.std()
-    labels = [content["classes"].index(Path(file).parent.name) for file in files]
-    fitted = LogisticRegression(C=0.05, max_iter=5000).fit(features / spread, labels)
-    content["model"]["head.weight"] = torch.tensor(8 * fitted.coef_ / spread, dtype=torch.float32)
-    content["model"]["head.bias"] = torch.tensor(8 * fitted.intercept_, dtype=torch.float32)
-    torch.save(content, to)
-
-
 def log_of(folder: Path) -> list[dict]:
     """The lines of a run's ``log.txt``, one an epoch."""
     return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
@@ -118,6 +98,26 @@ def finetuned(phantoms, pretrained) -> Path:
         folder.parent,
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def three_sets(tmp_path_factory) -> Path:
+    """4 training, 60 validation and 40 test phantoms of 32 px."""
+    from util.phantom import write_phantoms
+
+    folder = tmp_path_factory.mktemp("sets") / "data"
+    write_phantoms(folder, train=4, val=60, test=40, size=32, seed=5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taught(finetuned, three_sets, tmp_path_factory) -> Path:
+    """A checkpoint that is right on some images and too sure, whatever the short fine-tuning reached."""
+    from taught import images, teach
+
+    path = tmp_path_factory.mktemp("taught") / "checkpoint-last.pth"
+    teach(finetuned / "checkpoint-last.pth", images(three_sets / "val"), path)
+    return path
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, teach
+from conftest import ROOT
+from taught import teach
 
 PAGE = (ROOT / "docs" / "from-folder-to-figure.md").read_text()
 BLOCKS = re.findall(r"(?:^    .*\n)+", re.sub(r"^```python.*?^```", "", PAGE, flags=re.M | re.S), re.M)
