@@ -178,7 +178,7 @@ def decision_in_words(results: dict) -> list[str]:
             f"{rule_in_words(cutoff['rule'])}, chosen on val"
         )
         lines += shares_in_words(cutoff, list(OF_EACH_CLASS)[:4])
-        lines.append(f"  ({positive} of these {images} images are {name}, {100 * positive / images:.2f} %)")
+        lines.append(f"  of these {images} images {positive} are {name} ({100 * positive / images:.2f} %)")
     if at := results.get("cutoff_at_prevalence"):
         lines.append(f"at a prevalence of {100 * at['prevalence']:g} %")
         lines += shares_in_words(at, ["positive_predictive_value", "negative_predictive_value"])
