@@ -54,7 +54,7 @@ def prepare(
     path = decided_path(source, known, choice)
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already: --resume it as it is, or replace it by --overwrite")
-    make_writable(path.parent, "the folder of --resume,")
+    make_writable(path.parent, f"{path}: the folder")
     return path
 
 
