@@ -122,7 +122,7 @@ def test_copies_are_found_by_content_and_not_by_name_or_size(tmp_path):
 
 def test_a_class_that_is_never_predicted_is_told():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
-    found = remarks([], np.array([0, 1, 2]), probabilities, ["a", "b", "c"], [], chose_epoch=False)
+    found = remarks([], np.array([0, 1, 2]), probabilities, ["a", "b", "c"], [], chosen=[])
     assert found == {"remarks": ["no image is classified as b"]}
 
 

@@ -92,28 +92,36 @@ def open_for_evaluation(
     patients: str | None,
     on_patient_leak: str,
     on_leak: str,
-) -> tuple[list[str], LabelledFiles]:
+    with_val: bool = False,
+) -> tuple[list[str], LabelledFiles, LabelledFiles | None]:
     """The paths of the training images, none where they are not at hand, and the files of the split to evaluate.
 
     Args:
         classes: of the model, in its order; None: those of the data.
+        with_val: val is needed too, to choose on. It is returned last, but None where it is the split to evaluate.
 
     Raises:
         InputError: as :func:`util.data.folders.open_splits` does; and under ``on_leak`` "error" where images of the split
             are copies of training images.
     """
-    beside = ("train",) if has_split(data_path, "train") else ()
-    *train, files = open_splits(
+    beside = ["train"] if has_split(data_path, "train") else []
+    if with_val and not has_split(data_path, "val"):
+        raise InputError(f"--data_path {data_path} has no val/, which a temperature and a cut-off are chosen on")
+    with_val = with_val and split != "val"
+    splits = [*beside, *(["val"] if with_val else []), split]
+    opened = open_splits(
         data_path,
-        (*beside, split),
+        tuple(splits),
         num_classes=num_classes,
         classes=classes,
         patients=patients,
         on_patient_leak=on_patient_leak,
     )
+    by_name = dict(zip(splits, opened, strict=True))
+    train, files = by_name.get("train"), by_name[split]
     if train and on_leak == "error":
-        answer_leak(train[0], files, groups_of_copies([*files.paths, *train[0].paths]), on_leak)
-    return (train[0].paths if train else []), files
+        answer_leak(train, files, groups_of_copies([*files.paths, *train.paths]), on_leak)
+    return (train.paths if train else []), files, (by_name["val"] if with_val else None)
 
 
 def answer_leak(train: LabelledFiles, judged: LabelledFiles, groups: list[list[str]], on_leak: str) -> LabelledFiles:

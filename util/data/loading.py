@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,16 @@ from util.system import distributed, interruption
 from util.system.seeds import derive_seed, seed_everything
 
 T = TypeVar("T")
+
+
+class WholeImages(Protocol):
+    """Images that can be counted and read by index, ``[3, H, W]`` uint8, and what to call them."""
+
+    split: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
 
 
 class SeededDataset(Dataset, ABC):
@@ -99,7 +109,7 @@ def prepared(prepare: Callable[[int], T], indices: Sequence[int], batch_size: in
             yield list(batch)
 
 
-def whole_batches(images: Images, size: int, batch_size: int, chosen: Sequence[int] | None = None) -> Iterator[Tensor]:
+def whole_batches(images: WholeImages, size: int, batch_size: int, chosen: Sequence[int] | None = None) -> Iterator[Tensor]:
     """Whole images in order, resized to squares; with several processes, every n-th.
 
     Args:

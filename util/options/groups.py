@@ -163,7 +163,9 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.groups["running"]
     group.add_argument("--output_dir", metavar="DIR", help="folder of this run's files (default: output_dir/PHASE-DATASET)")
     group.add_argument("--log_dir", metavar="DIR", help="folder for TensorBoard (default: the output folder)")
-    group.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace the run, evaluation or prediction that the output folder holds"
+    )
     group.add_argument(
         "--resume", metavar="CHECKPOINT", help="go on from a checkpoint; auto: from the newest in the output folder"
     )

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs from any folder, called by its path
 
+from util.evaluation.decision import decision_in_words
 from util.evaluation.figure import new, save, styled
 from util.evaluation.overlay import MASKED, THROWN
 from util.evaluation.page import WIDTH
@@ -197,6 +198,7 @@ def evaluation_section(folder: Path) -> dict:
     pictures = [shown for name, caption in PICTURES.items() for shown in picture(folder, name, caption)]
     notes = [
         f"Checkpoint: {results['checkpoint']}, evaluated on {results.get('split', 'val')}.",
+        *decision_in_words(results),
         *results.get("remarks", []),
         *left_out(folder, PICTURES),
     ]
