@@ -2,6 +2,11 @@
 """Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
 with --eval."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
+
 import argparse
 import json
 from pathlib import Path
@@ -165,6 +170,7 @@ def main() -> None:
     departures = protocol.departures(args, finetuning.protocol_of(args, ENCODERS))
     say(protocol.describe(args.protocol, departures))
     say(protocol.remark_on_masking(args.masking, args.protocol))
+    checks.note_warmup(args.warmup_epochs, args.epochs)
 
     # model
     seed_everything(args.seed, "weights")

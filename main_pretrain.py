@@ -2,6 +2,11 @@
 """Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is supervised, and
 after some epochs its attention map chooses the patches to mask."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
+
 import argparse
 
 import torch
@@ -59,6 +64,7 @@ def main() -> None:
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
     departures = protocol.departures(args, pretraining.protocol_of(args, AUTOENCODERS))
     say(protocol.describe(args.protocol, departures))
+    checks.note_warmup(args.warmup_epochs, args.epochs)
 
     # model
     seed_everything(args.seed, "weights")

@@ -8,7 +8,7 @@ from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
 from util.options.groups import add_running_options, default_workers
-from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
+from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number, path
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
 from util.system.errors import InputError
@@ -50,7 +50,7 @@ def make_parser() -> Parser:
     add_model_options(parser)
     add_optimisation_options(parser)
     running = add_running_options(parser)
-    running.add_argument("--evaluate", metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
+    running.add_argument("--evaluate", type=path, metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
     add_retired_options(parser)
     parser.set_defaults(**TRAINING, **PAPER)
     return parser
@@ -64,7 +64,9 @@ def add_flag(group, name: str, help: str) -> None:
 
 def add_data_options(parser: Parser) -> None:
     group = parser.groups["data"]
-    group.add_argument("--root", required=True, metavar="DIR", help="folder with {train,val}/images/NAME and masks/0/NAME")
+    group.add_argument(
+        "--root", type=path, required=True, metavar="DIR", help="folder with {train,val}/images/NAME and masks/0/NAME"
+    )
     group.add_argument("--dataset", default="busi", metavar="NAME", help="names the output folder, with --name")
     group.add_argument("--img_ext", type=extension, default=".png", help="extension of the images")
     group.add_argument("--mask_ext", type=extension, default=".png", help="extension of the masks")
@@ -110,7 +112,9 @@ def add_model_options(parser: Parser) -> None:
     for name, side in (("input_w", "width"), ("input_h", "height")):
         text = f"{side} of the input (default: that of --checkpoint, else 224)"
         group.add_argument(f"--{name}", type=COUNT, metavar="PIXELS", help=text)
-    group.add_argument("--checkpoint", metavar="PRETRAINED", help="encoder to start from (default: none, random weights)")
+    group.add_argument(
+        "--checkpoint", type=path, metavar="PRETRAINED", help="encoder to start from (default: none, random weights)"
+    )
     group.add_argument(
         "--encoder_init",
         choices=("truncated_normal", "xavier"),

@@ -19,6 +19,7 @@ from util.data.folders import LabelledFiles
 from util.system import distributed
 from util.system.console import say, track
 from util.system.errors import InputError
+from util.system.text import one_line
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -177,7 +178,7 @@ def note_skipped(folder: Path, *sets: Images) -> None:
     skipped = [line for images in sets for line in images.skipped]
     if skipped and distributed.is_main():
         written = folder / "skipped.txt"
-        written.write_text("".join(f"{line}\n" for line in skipped))
+        written.write_text("".join(f"{one_line(line)}\n" for line in skipped), encoding="utf-8")
         say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
 
 

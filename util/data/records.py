@@ -14,6 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from util.data.tables import read_table
 from util.system.errors import InputError
+from util.system.text import readable
 
 SPLITS = ("train", "val", "test")
 NAMED = 5  # at most, in an error
@@ -86,7 +87,8 @@ def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = p
                 raise InputError(f"{path}, line {line}: no {name}")
         if "split" in needed and row["split"] not in SPLITS:
             raise InputError(f"{path}, line {line}: split {row['split']!r}; a split is train, val or test")
-        file = os.path.normpath(os.path.join(folder, row["path"]))
+        # as the system spells it: the table is UTF-8, whatever the locale
+        file = os.path.normpath(os.path.join(folder, os.fsdecode(row["path"].encode())))
         if not os.path.isfile(file):
             raise InputError(f"{path}, line {line}: no file {row['path']} (paths are relative to the folder of the table)")
         if file in first:
@@ -102,7 +104,7 @@ def image_folder(folder: Path, split: str) -> list[Record]:
         folder_images = ImageFolder(str(folder), allow_empty=True)
     except FileNotFoundError:  # no class folder
         raise InputError(f"{folder}: no folder of a class in it; images belong in {folder}/CLASS/") from None
-    return [Record(path, folder_images.classes[label], split) for path, label in folder_images.samples]
+    return [Record(path, readable(folder_images.classes[label]), split) for path, label in folder_images.samples]
 
 
 def _folder(folder: Path, split: str, needed: bool) -> list[Record]:
@@ -119,7 +121,7 @@ def _folder(folder: Path, split: str, needed: bool) -> list[Record]:
 
 def empty_classes(folders: list[Path], records: list[Record]) -> list[str]:
     """Class folders in ``folders`` of which no image is among the records."""
-    names = {entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()}
+    names = {readable(entry.name) for folder in folders for entry in os.scandir(folder) if entry.is_dir()}
     return sorted(f"{name}/" for name in names - {record.label for record in records})
 
 

@@ -20,12 +20,14 @@ class TrainingMaps:
 
     Attributes:
         grids: ``[images, gh, gw]`` float32 in [0, 1], in shared memory; ones until maps are made.
+        nbytes: what they take in a checkpoint.
         entropy: mean entropy of the maps relative to that of a uniform one; None until maps are made.
     """
 
     def __init__(self, images: int, grid: tuple[int, int], source: str, epochs: range, interval: int):
         self.source, self.epochs, self.interval = source, epochs, interval
         self.grids = torch.ones(images, *grid).share_memory_()
+        self.nbytes = self.grids.nbytes if epochs else 0
         self.entropy: float | None = None
         self._made_for: int | None = None  # the epoch before which they were made last
 

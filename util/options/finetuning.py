@@ -5,7 +5,7 @@ from pathlib import Path
 
 from util.maps import sources
 from util.options import checks, groups, protocol
-from util.options.parser import RATIO, Parser, number
+from util.options.parser import RATIO, Parser, number, path
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
@@ -32,6 +32,7 @@ def get_args(
     model = groups.add_model_options(parser, list(encoders))
     parser.groups["paper"].add_argument(
         "--finetune",
+        type=path,
         metavar="CHECKPOINT",
         help="encoder to start from; model, input size and patch size are its own (default: none, vit_base_patch16 at 224 "
         "pixels from random weights)",

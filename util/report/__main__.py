@@ -3,7 +3,6 @@
 python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
 """
 
-import argparse
 import base64
 import io
 import json
@@ -15,6 +14,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
+from util.options.parser import PlainParser
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
 
@@ -80,7 +80,7 @@ def png(figure: Figure) -> str:
 
 def training_section(folder: Path) -> dict:
     """What ``log.txt`` and the last sheet of a training tell."""
-    lines = [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "log.txt").read_text(encoding="utf-8").splitlines()]
     if not lines:
         raise InputError(f"{folder}/log.txt is empty: no epoch has ended yet")
     section: dict[str, list] = {"notes": [], "tables": [], "pictures": []}
@@ -146,7 +146,7 @@ def segmentation_tables(results: dict) -> list[dict]:
 
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
-    results = json.loads((folder / "metrics.json").read_text())
+    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     tables = segmentation_tables(results) if "per_image" in results else classification_tables(results)
     if where := results.get("localisation"):
         rows = [
@@ -180,7 +180,7 @@ def section(folder: Path) -> dict:
         raise InputError(f"{folder} holds neither metrics.json (of an evaluation) nor log.txt (of a training)")
     about = folder / "run.json"
     if about.is_file():
-        run = json.loads(about.read_text())
+        run = json.loads(about.read_text(encoding="utf-8"))
         content["command"] = " ".join(run["command"])
         content["settings"] = {**run["options"], **run["environment"]}
         if protocol := run.get("protocol"):
@@ -204,7 +204,7 @@ def render(folders: list[Path]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = PlainParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="output folders, in the order to show them")
     parser.add_argument("--output", type=Path, help="the file (default: report.html in the last folder)")
     options = parser.parse_args()
@@ -213,7 +213,7 @@ def main() -> None:
         raise InputError(f"--output {output} exists and is no HTML page; choose another name")
     html = render(options.folders)
     try:
-        output.write_text(html, encoding="utf-8")
+        output.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"--output {output} cannot be written: {error.strerror}") from None
     print(f"written: {output} ({len(html) / 2**20:.1f} MiB)")

@@ -12,9 +12,8 @@ from multiprocessing.connection import Listener
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from util.system import distributed
+from util.system import distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -80,13 +79,13 @@ class Workplace:
 
 
 def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str | None = None) -> Workplace:
-    """Choose the device, join other processes, make the folder, and say all that.
+    """Choose the device, join other processes, make the folder and lock it, and say all that.
 
     Args:
         log_dir: of TensorBoard's events, made too where it is another folder.
 
     Raises:
-        InputError: where there is no such device, or a folder cannot be written.
+        InputError: where there is no such device, or a folder cannot be written or is in use.
     """
     device = distributed.start(choose_device(device_name))
     precision = Precision(device, choose_precision(amp, device))
@@ -94,6 +93,7 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
     say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
     make_writable(folder, "--output_dir")
+    claim(folder)
     if log_dir:
         make_writable(Path(log_dir), "--log_dir")
     say(f"output folder: {folder}")
@@ -114,10 +114,12 @@ def training_folder(output_dir: str | None, default: Path, resume: str | None, *
         overwrite: replace what lies there.
 
     Raises:
-        InputError: where another run lies there.
+        InputError: where another run lies there, or is at work there.
     """
     resumed = Path(resume) if resume and resume != "auto" else None
     folder = Path(output_dir) if output_dir else resumed.parent if resumed else default
+    if (folder / lock.NAME).exists():
+        claim(folder)  # first of all: what is in use can be neither gone on with nor replaced
     goes_on = resume == "auto" or (resumed is not None and resumed.resolve().parent == folder.resolve())
     if any(folder.glob("checkpoint-*.pth")) and not goes_on and not overwrite:
         raise InputError(
@@ -138,6 +140,24 @@ def make_writable(folder: Path, option: str) -> None:
         raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
 
 
+def claim(folder: Path) -> None:
+    """Lock an output folder until the script ends; raise :class:`InputError` where another process writes there.
+
+    Of several processes that train together the main one does it.
+    """
+    if not distributed.is_main():
+        return
+    try:
+        holder = lock.take(folder)
+    except OSError as error:
+        if error.errno not in lock.NOT_THERE:
+            raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}") from None
+        say(f"note: the file system of {folder} has no locks; nothing keeps a second run from writing there")
+        return
+    if holder:
+        raise InputError(f"{folder} is in use ({holder}): wait until that run ends, stop it, or choose another --output_dir")
+
+
 def check_workers(num_workers: int) -> None:
     """Raise :class:`InputError` unless sockets can be opened in the temporary folder: workers hand batches over by them.
 
@@ -154,14 +174,20 @@ def check_workers(num_workers: int) -> None:
         ) from None
 
 
-def check_space(folder: Path, model: nn.Module) -> None:
-    """Raise :class:`InputError` unless two checkpoints of a model fit on the disk: a new one is written beside the old."""
-    needed = 2 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights and AdamW's two moments
-    free = shutil.disk_usage(folder).free
+def check_space(folder: Path, size: int, count: int) -> None:
+    """Raise :class:`InputError` unless a run's checkpoints fit on the disk, beside what is not the run's.
+
+    Args:
+        folder: of the run; checkpoints in it are the run's own, and their room is counted as free.
+        size: of one, in bytes.
+        count: how many lie there at most (:func:`util.training.saver.most_at_once`).
+    """
+    own = {(status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, folder.glob("checkpoint-*.pth"))}
+    free, needed = shutil.disk_usage(folder).free + sum(own.values()), count * size
     if free < needed:
         raise InputError(
-            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, checkpoints need {needed / 2**30:.2f}; free space or "
-            "choose another folder"
+            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, {count} checkpoints of {size / 2**30:.2f} GiB need "
+            f"{needed / 2**30:.2f}; free space, choose another folder, or keep fewer by --keep or --save_every"
         )
 
 

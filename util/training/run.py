@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from torch import nn
 from torch.utils.data import DataLoader
 
 from util.options.parser import SaveEvery
 from util.system import distributed, interruption
 from util.system.console import say, time_left
-from util.system.errors import InputError
+from util.system.errors import DISK_TROUBLE, DiskError, InputError
 from util.system.workplace import Workplace, check_space, clear, describe
 from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
-from util.training.saver import Saver
+from util.training.saver import Saver, most_at_once
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,24 @@ class About:
 
 
 class Part(Protocol):
-    """Something beside model and optimiser that a checkpoint keeps, such as the maps of the training images."""
+    """Something beside model and optimiser that a checkpoint keeps, such as the maps of the training images.
+
+    Attributes:
+        nbytes: what it takes there, nearly.
+    """
+
+    nbytes: int
 
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, content: dict) -> None: ...
+
+
+def size_of_checkpoint(model: nn.Module, parts: Iterable[Part]) -> int:
+    """Bytes of a checkpoint, nearly: the model, AdamW's two moments of what it trains, and other parts."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    tensors = [*model.state_dict().values(), *trained, *trained]
+    return sum(tensor.nbytes for tensor in tensors) + sum(part.nbytes for part in parts)
 
 
 class Training:
@@ -96,7 +110,8 @@ class Training:
         self._epochs, self._seed, self._print_freq = epochs, seed, print_freq
         self.best: dict = {}
         self.finished_now = False  # the last epoch ended in this start
-        check_space(workplace.folder, stepper.model)
+        at_most = most_at_once(save_every, keep, epochs, best=about.phase != "pretrain")
+        check_space(workplace.folder, size_of_checkpoint(stepper.model, self.parts), at_most)
         self._saver = Saver(workplace.folder, save_every, keep, epochs, self._content)
         if resumed:
             self._restore(resumed)
@@ -124,10 +139,19 @@ class Training:
 
     @contextmanager
     def saving_when_stopped(self) -> Iterator[None]:
-        """In this context SIGTERM and Ctrl-C end the run after the current step, with a checkpoint of exactly there."""
+        """In this context SIGTERM and Ctrl-C end the run after the current step, with a checkpoint of exactly there.
+
+        A second Ctrl-C and a full disk end it at once; they say what is left.
+        """
         with interruption.watch():
             try:
                 yield
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self._saver.way_on()) from None
+            except OSError as error:
+                if error.errno not in DISK_TROUBLE or isinstance(error, DiskError):
+                    raise
+                raise DiskError(f"{error}: {self._saver.way_on(error)}") from error
             except interruption.Stopped as stop:
                 epoch = self._epoch
                 self._saver.save(epoch.number - 1, epoch.done, epoch.averages)
