@@ -46,7 +46,7 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
     """Run ``SCRIPT OPTIONS...`` in a process of its own, as a user does from the folder ``cwd``."""
     script, *options = command.split()
     result = subprocess.run(
-        [sys.executable, str(ROOT / script), *options],
+        [sys.executable, *([script] if script.startswith("-") else [str(ROOT / script)]), *options],
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -70,7 +70,7 @@ class Checked:
 
     def __init__(self, root: Path):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "msmae"
-        self.file = cache / f"checked-{hashlib.blake2b(str(root.resolve()).encode(), digest_size=8).hexdigest()}.json"
+        self.file = cache / f"checked-{hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()}.json"
         try:
             self.known = json.loads(self.file.read_text())
         except (OSError, ValueError):
@@ -163,8 +163,8 @@ def mention_ignored(files: LabelledFiles) -> None:
     folder = files.root / files.split
     beside = (
         Path(top) / name
-        for label in files.classes
-        for top, _, names in os.walk(folder / label)
+        for top, _, names in os.walk(folder)
+        if Path(top) != folder  # in the folders of classes
         for name in names
     )  # fmt: skip
     others = Counter(path.suffix or "no extension" for path in beside if path.suffix.lower() not in IMG_EXTENSIONS)

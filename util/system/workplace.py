@@ -16,6 +16,7 @@ import torch
 from util.system import distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.text import readable
 
 RUN_FILES = (
     *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png"),
@@ -102,7 +103,7 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
 
 def named_folder(phase: str, data_path: str) -> Path:
     """The folder of a run's files where no option names one: ``output_dir/PHASE-DATASET``."""
-    return Path("output_dir") / f"{phase}-{Path(data_path).resolve().name}"
+    return Path("output_dir") / f"{phase}-{readable(Path(data_path).resolve().name)}"
 
 
 def training_folder(output_dir: str | None, default: Path, resume: str | None, *, overwrite: bool) -> Path:
@@ -130,7 +131,14 @@ def training_folder(output_dir: str | None, default: Path, resume: str | None, *
 
 
 def make_writable(folder: Path, option: str) -> None:
-    """Make the folder that an option names and see that files can be written there."""
+    """Make the folder that an option names and see that files can be written there, by TensorBoard too."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{option} {folder}: TensorBoard writes to no folder whose name is not UTF-8; choose another name, or set "
+            "PYTHONUTF8=1 where the name is right and the locale is not"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{distributed.rank()}"

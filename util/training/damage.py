@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from util.system.errors import InputError
+from util.system.text import one_line
 
 GIT_LFS = b"version https://git-lfs"
 
@@ -74,5 +75,4 @@ def square_side(patches: int, path: str | Path) -> int:
 
 def plainly(error: Any) -> str:
     """An error of a library in a line, without control characters."""
-    text = str(error).strip().split("\n")[0][:160] or type(error).__name__
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return one_line(str(error).strip().split("\n")[0][:160] or type(error).__name__)

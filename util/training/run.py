@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from util.options.parser import SaveEvery
-from util.system import distributed, interruption
+from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError
 from util.system.workplace import Workplace, check_space, clear, describe
@@ -195,9 +195,10 @@ class Training:
             self._log.figure(name, figure, epoch.number)
 
     def close(self) -> None:
-        """End the log, leave the other processes, and say where the files are."""
+        """End the log, leave the other processes and the folder, and say where the files are."""
         self._log.close()
         distributed.stop()
+        lock.release()
         say(f"output folder: {self.workplace.folder}")
 
     def _make_epoch(self, number: int, step: int = 0, averages: Averages | None = None) -> Epoch:
