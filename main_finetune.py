@@ -102,7 +102,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     if source.outputs != len(classes):
         raise InputError(f"{args.resume} tells {source.outputs} classes apart, {args.data_path} has {len(classes)}")
     folder = Path(args.output_dir or named_folder("eval", args.data_path))
-    check_evaluation_folder(folder, args.resume, split, args.overwrite)
+    check_evaluation_folder(folder, source, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
     model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
@@ -110,7 +110,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    describe(workplace, "eval", parsed.plain(args))
+    describe(workplace, "eval", parsed.plain(args), resumed=source)
     images = Images(files, args.cache, args.on_bad_image)
     note_skipped(workplace.folder, images)
     lesion_masks = find_masks(images, args.lesion_masks)
@@ -120,7 +120,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature) if args.masking == "attention" else None
     metrics, probabilities, features = engine.evaluate(model, images, inference, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
-    results = {"checkpoint": args.resume, "split": split} | complete(
+    results = {"checkpoint": args.resume, "checkpoint_sha256": source.sha256, "split": split} | complete(
         metrics,
         images,
         probabilities.numpy(),
@@ -215,7 +215,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("finetune", parsed.plain(args), classes, departures, source), stepper, loader, (maps,)),
         **parsed.of_training(args),
         resumed=resumed,
     )

@@ -25,7 +25,7 @@ def evaluate_only(args) -> None:
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")
-    check_evaluation_folder(folder, args.evaluate, "val", args.overwrite)
+    check_evaluation_folder(folder, source, "val", args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     size = (args.input_h, args.input_w)
     model = build_setr(
@@ -39,14 +39,15 @@ def evaluate_only(args) -> None:
     )
     load(model, source.parameters, args.evaluate)
     departing = departures(args)
-    describe(workplace, "eval", plain(args), departing)
+    describe(workplace, "eval", plain(args), departing, resumed=source)
     say(protocol.describe(args.protocol, departing))
     model.to(workplace.device)
     whole = resize(size, args.antialias)
     results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
-    results = {"checkpoint": args.evaluate, "protocol": args.protocol, "input": list(size), **results}
+    named = {"checkpoint": args.evaluate, "checkpoint_sha256": source.sha256}
+    results = {**named, "protocol": args.protocol, "input": list(size), **results}
     if distributed.is_main():
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
         iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])

@@ -30,7 +30,7 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--evaluate CHECKPOINT stands for itself; leave --resume and --checkpoint out")
     if "encoder_init" in typed and (args.checkpoint or args.evaluate):
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
-    parser.set_defaults(**settle(args, typed))
+    parser.set_defaults(**settle(args, typed, parser))
     args = parser.parse_args(arguments)
     check(args)
     return args

@@ -59,8 +59,9 @@ def main() -> None:
         final_norm=args.final_norm,
         align_corners=args.align_corners,
     )
-    if args.checkpoint and not resumed:
-        say(checkpoint.load_encoder(model.encoder, checkpoint.load(args.checkpoint), new_head=True))
+    source = checkpoint.load(args.checkpoint) if args.checkpoint and not resumed else None
+    if source:
+        say(checkpoint.load_encoder(model.encoder, source, new_head=True))
     elif not resumed:
         say("note: no --checkpoint, the encoder starts from random weights")
     model.to(workplace.device)
@@ -97,7 +98,7 @@ def main() -> None:
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
     training = Training(
-        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing), stepper, loader),
+        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing, source), stepper, loader),
         [schedule] if isinstance(schedule, Plateau) else [],
         **parsed.of_training(args),
         resumed=resumed,

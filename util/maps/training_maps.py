@@ -58,7 +58,10 @@ class TrainingMaps:
         }
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there."""
+        """Take from a checkpoint what :meth:`state_dict` put there; raise ValueError where it is of other images."""
+        maps = content["maps"]
+        if maps is not None and (maps.shape != self.grids.shape or not (maps.isfinite() & (maps >= 0)).all()):
+            raise ValueError(f"maps {tuple(maps.shape)} are not of these images")
         self.entropy = content["map_entropy"]
         if content["maps"] is not None:
             self.grids.copy_(content["maps"])

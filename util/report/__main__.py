@@ -168,32 +168,37 @@ def evaluation_section(folder: Path) -> dict:
     return {"notes": notes, "tables": tables, "pictures": pictures}
 
 
-def section(folder: Path) -> dict:
-    """All that a folder tells.
+def sections_of(folder: Path) -> list[dict]:
+    """All that a folder tells: of a training, and of an evaluation beside it.
 
     Raises:
         InputError: when it holds neither a training nor an evaluation.
     """
-    makers: dict[str, Callable[[Path], dict]] = {"metrics.json": evaluation_section, "log.txt": training_section}
-    content = next((make(folder) for name, make in makers.items() if (folder / name).is_file()), None)
-    if content is None:
+    makers: dict[str, Callable[[Path], dict]] = {"log.txt": training_section, "metrics.json": evaluation_section}
+    found = {name: make(folder) for name, make in makers.items() if (folder / name).is_file()}
+    if not found:
         raise InputError(f"{folder} holds neither metrics.json (of an evaluation) nor log.txt (of a training)")
-    about = folder / "run.json"
-    if about.is_file():
-        run = json.loads(about.read_text(encoding="utf-8"))
-        content["command"] = " ".join(run["command"])
-        content["settings"] = {**run["options"], **run["environment"]}
-        if protocol := run.get("protocol"):
-            content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
-        content["heading"] = f"{run['phase']}: {folder.name}"
-    return {"heading": folder.name, **content}
+    for name, content in found.items():
+        beside = name == "metrics.json" and (folder / "run-eval.json").is_file()
+        about = folder / ("run-eval.json" if beside else "run.json")
+        content["heading"] = folder.name
+        if about.is_file():
+            run = json.loads(about.read_text(encoding="utf-8"))
+            content["command"] = " ".join(run["command"])
+            named = {f"checkpoint {use}": file for use, file in run.get("checkpoints", {}).items() if file}
+            hashes = {name: f"{file['file']}, sha256 {file['sha256']}" for name, file in named.items()}
+            content["settings"] = {**run["options"], **hashes, **run["environment"]}
+            if protocol := run.get("protocol"):
+                content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
+            content["heading"] = f"{run['phase']}: {folder.name}"
+    return list(found.values())
 
 
 def render(folders: list[Path]) -> str:
     """The report as HTML, with everything it needs inside."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    sections = [section(folder) for folder in folders]
+    sections = [section for folder in folders for section in sections_of(folder)]
     first = [shown for each in sections for shown in each["pictures"] if shown.get("sheet")][:1]  # the page opens with it
     for each in sections:
         each["pictures"] = [shown for shown in each["pictures"] if shown not in first]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing.connection import Listener
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -48,6 +49,18 @@ def choose_precision(amp: str, device: torch.device) -> str:
     except OSError:
         flags = set()
     return "bf16" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
+
+
+class Named(Protocol):
+    """A file that is known by its content (:class:`util.training.checkpoint.Checkpoint`)."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    def named(self) -> dict[str, str]: ...
 
 
 class Precision:
@@ -227,25 +240,47 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def check_evaluation_folder(folder: Path, checkpoint: str, split: str, overwrite: bool) -> None:
-    """Raise :class:`InputError` where a folder holds an evaluation of another checkpoint or split."""
+def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, overwrite: bool) -> None:
+    """Raise :class:`InputError` where a folder holds an evaluation of another checkpoint or split.
+
+    Checkpoints are told apart by what they hold; results of before that was noted, by where they lie.
+    """
     results = folder / "metrics.json"
     if overwrite or not results.is_file():
         return
     try:
-        there = json.loads(results.read_text())
-    except ValueError:
+        there = dict(json.loads(results.read_text(encoding="utf-8")))
+    except (TypeError, ValueError):
         there = {}
-    before = (there.get("checkpoint"), there.get("split", split))
-    if before != (checkpoint, split):
+    path, before = there.get("checkpoint"), there.get("split", split)
+    if "checkpoint_sha256" in there:
+        same = there["checkpoint_sha256"] == checkpoint.sha256
+    else:
+        same = isinstance(path, str) and Path(path).resolve() == checkpoint.path.resolve()
+    if not same or before != split:
+        another = f"{path} as it was before" if path == str(checkpoint.path) and not same else path
         raise InputError(
-            f"{folder} holds an evaluation of {before[0]} on {before[1]}: choose another --output_dir, or replace it by "
+            f"{folder} holds an evaluation of {another} on {before}: choose another --output_dir, or replace it by "
             "--overwrite"
         )
 
 
-def describe(workplace: Workplace, phase: str, options: dict, departures: dict[str, tuple] | None = None) -> None:
-    """Write ``run.json``: how the run was called, with what options, where they depart from the protocol, and where."""
+def describe(
+    workplace: Workplace,
+    phase: str,
+    options: dict,
+    departures: dict[str, tuple] | None = None,
+    *,
+    begun_from: dict[str, str] | None = None,
+    resumed: Named | None = None,
+) -> None:
+    """Write ``run.json``: how the run was called, with what options and checkpoints, and where.
+
+    Args:
+        departures: from the protocol.
+        begun_from: file and hash of the encoder's checkpoint.
+        resumed: the checkpoint that is gone on from, or evaluated.
+    """
     if not distributed.is_main():
         return
     protocol = {"name": options.get("protocol"), "departures": departures}
@@ -254,6 +289,10 @@ def describe(workplace: Workplace, phase: str, options: dict, departures: dict[s
         **({"protocol": protocol} if departures is not None else {}),
         "command": ["python", *sys.argv],
         "options": options,
+        "checkpoints": {
+            "begun_from": begun_from,
+            "evaluated" if phase == "eval" else "resumed": resumed and resumed.named(),
+        },
         "environment": {**environment(workplace.device), "precision": workplace.precision.name},
     }
     # an evaluation in the folder of a training leaves that one's account alone

@@ -1,8 +1,10 @@
 """Checkpoints: written whole or not at all, read without executing code, loaded into an encoder with a plain account."""
 
 import argparse
+import hashlib
 import os
 import re
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +50,19 @@ class Checkpoint:
 
     path: Path
     content: dict
+
+    @cached_property
+    def sha256(self) -> str:
+        """The file's, as ``sha256sum`` prints it: what a run names the file by, wherever it lies."""
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def named(self) -> dict[str, str]:
+        """What ``run.json`` says of it."""
+        return {"file": str(self.path), "sha256": self.sha256}
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -97,7 +112,7 @@ class Checkpoint:
     @property
     def is_best(self) -> bool:
         """Whether it holds the epoch that was best on the validation images, and an earlier or later one would not have."""
-        best = self.content.get("best") or {}
+        best = self.content.get("best", {})
         return "epoch" in best and best["epoch"] == self.content.get("epoch")
 
     def encoder_name(self, encoders: dict[str, dict]) -> str:
@@ -168,7 +183,8 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
         if path.suffix == ".safetensors":
             content: Any = load_safetensors(path)
         else:
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a library's lines about what it refuses
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason_in(error)})") from None

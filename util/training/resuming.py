@@ -37,6 +37,10 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
             "To begin from its encoder, give it to main_finetune.py --finetune or segmentation/train.py --checkpoint"
         )
     refuse_retired(source.options, source.path)
+    sizes = {"input_size": source.input_size, "patch_size": source.shape.patch_size} if phase != "segmentation" else {}
+    for name, size in sizes.items():
+        if source.options.get(name, size) != size:
+            raise InputError(f"{source.path} is damaged: its weights are for --{name} {size}, it names another")
     return source
 
 

@@ -15,6 +15,7 @@ from util.options.parser import SaveEvery
 from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError
+from util.system.text import one_line
 from util.system.workplace import Workplace, check_space, clear, describe
 from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
@@ -32,12 +33,14 @@ class About:
         options: all of them, plain values.
         classes: their names.
         departures: from the protocol (:func:`util.options.protocol.departures`).
+        source: the checkpoint of the encoder that it begins from, if any.
     """
 
     phase: str
     options: dict
     classes: list[str]
     departures: dict[str, tuple]
+    source: Checkpoint | None = None
 
 
 class Part(Protocol):
@@ -119,7 +122,8 @@ class Training:
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
         if overwrite and distributed.is_main():
             clear(workplace.folder)
-        describe(workplace, about.phase, about.options, about.departures)
+        self._begun_from = self._name_source(resumed)
+        describe(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
         self._log = RunLog(
@@ -221,10 +225,17 @@ class Training:
             "model": self._stepper.model.state_dict(),
             **self._stepper.state_dict(),
             "best": self.best,
+            "begun_from": self._begun_from,
         }
         for part in self.parts:
             content |= part.state_dict()
         return content
+
+    def _name_source(self, resumed: Checkpoint | None) -> dict[str, str] | None:
+        """File and hash of the encoder's checkpoint; a run that goes on knows them from its first start."""
+        if resumed:
+            return resumed.content.get("begun_from")
+        return self.about.source.named() if self.about.source and distributed.is_main() else None
 
     def _restore(self, resumed: Checkpoint) -> None:
         """Take model, optimiser and parts from a checkpoint; say what is otherwise than it was."""
@@ -239,10 +250,12 @@ class Training:
             self._stepper.model.load_state_dict(content["model"])
             self._stepper.load_state_dict(content)
             self.best = content["best"]
+            if content.get("step"):
+                Averages.of(content["averages"], self.workplace.device).means()
             for part in self.parts:
                 part.load_state_dict(content)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).split("\n")[-1].strip()
+        except Exception as error:  # libraries raise nearly anything on malformed states
+            reason = one_line(str(error).split("\n")[-1].strip()[:160])
             raise InputError(
                 f"{resumed.path} does not fit the model and data that the options describe ({reason}): leave out --model, "
                 "sizes and pooling, which --resume takes from the checkpoint"
