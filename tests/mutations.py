@@ -152,20 +152,41 @@ def start(main: Callable[[], None], command: str) -> tuple[int, str]:
 
 
 def damage_fields(
-    content: dict, path: Path, times: int, rng: random.Random, main: Callable[[], None], commands: list[str]
+    content: dict, path: Path, times: int, rng: random.Random, main: Callable[[], None], command: str
 ) -> tuple[int, list[str]]:
-    """How many files with a changed field a script refused, and what went wrong: no plain line.
-
-    ``commands`` are taken in turns; each names the file ``path``.
-    """
+    """How many files with a changed field the ``command`` refused, which names the file ``path``, and what went wrong."""
     refused, wrong = 0, []
     with without_work():
-        for turn in range(times):
+        for _ in range(times):
             other, what = changed(content, rng)
             torch.save(other, path)
-            status, err = start(main, commands[turn % len(commands)])
+            status, err = start(main, command)
             refused += status == 2
             plain = status == 2 and err.endswith("\n") and err.rstrip("\n").isprintable()
             if status != 0 and not plain:
-                wrong.append(f"{commands[turn % len(commands)].split(str(path))[0]}: {what}: {status} {err}")
+                wrong.append(f"{what}: {status} {err}")
     return refused, wrong
+
+
+def of_routes(path: Path, data: Path, pairs: Path, folder: Path) -> dict[str, tuple[Callable[[], None], str]]:
+    """Each way that a checkpoint ``path`` takes into a script, by its phase and option: the script and its command.
+
+    Args:
+        data: of classification; pairs: of segmentation.
+        folder: for output.
+    """
+    import main_finetune
+    import main_pretrain
+    from segmentation import train
+
+    common = f"--device cpu --num_workers 0 --output_dir {folder}"
+    pretrain, finetune, segment = main_pretrain.main, main_finetune.main, train.main
+    return {
+        "pretrain --resume": (pretrain, f"main_pretrain.py --epochs 9 --resume {path} --data_path {data} {common}"),
+        "pretrain --finetune": (finetune, f"main_finetune.py --batch_size 8 --finetune {path} --data_path {data} {common}"),
+        "finetune --eval": (finetune, f"main_finetune.py --overwrite --eval --resume {path} --data_path {data} {common}"),
+        "finetune --resume": (finetune, f"main_finetune.py --epochs 9 --resume {path} --data_path {data} {common}"),
+        "pretrain --checkpoint": (segment, f"train.py --batch_size 4 --checkpoint {path} --root {pairs} {common}"),
+        "segmentation --resume": (segment, f"train.py --epochs 9 --resume {path} --root {pairs} {common}"),
+        "segmentation --evaluate": (segment, f"train.py --overwrite --evaluate {path} --root {pairs} {common}"),
+    }

@@ -3,36 +3,15 @@
 import errno
 import os
 import platform
-import signal
 import subprocess
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, holder
 from test_errors import expect_one_line
 
 from util.system import lock, workplace
 from util.system.errors import InputError
-
-HOLD = "import os, pathlib, sys, time\nfrom util.system import lock\nassert lock.take(pathlib.Path(sys.argv[1])) is None\n"
-WAIT = "print('mine', flush=True)\ntime.sleep(600)"
-
-
-@contextmanager
-def holder(folder: Path, then: str = ""):
-    """Another process that holds a folder, until it is killed."""
-    folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD + then + WAIT, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
-    )
-    try:
-        assert process.stdout.readline() == b"mine\n"
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @pytest.fixture(autouse=True)
