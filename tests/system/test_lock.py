@@ -50,8 +50,24 @@ def test_a_killed_run_frees_its_folder_though_a_worker_outlives_it(tmp_path):
 def test_what_is_freed_can_be_taken_by_another(tmp_path):
     assert lock.take(tmp_path) is None
     lock.release()
+    assert not list(tmp_path.iterdir())
     with holder(tmp_path):
         assert lock.take(tmp_path)
+
+
+def test_a_file_that_was_removed_is_no_lock(tmp_path, monkeypatch):
+    """The holder frees the folder between our opening of its file and our locking it."""
+    locked, turns = lock._lock, []
+
+    def late(file):
+        turns.append(file)
+        if len(turns) == 1:
+            (tmp_path / lock.NAME).unlink()
+        return locked(file)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    assert lock.take(tmp_path) is None and len(turns) == 2 and turns[0].closed
+    assert f"process {os.getpid()}," in (tmp_path / lock.NAME).read_text()
 
 
 def test_of_several_processes_the_main_one_locks(tmp_path, monkeypatch):

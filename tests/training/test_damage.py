@@ -60,7 +60,6 @@ MALFORMED = {
     "args": ({"args": ["lr"]}, "args is list"),
     "format": ({"format": "three"}, "format is str"),
     "classes": ({"classes": "ab"}, "classes is str"),
-    "integers": ({"model": {**MODEL, "head.weight": torch.zeros(3, 4, dtype=torch.int64)}}, "torch.int64"),
     "sparse": ({"model": {**MODEL, "head.weight": torch.ones(3, 4).to_sparse()}}, "sparse"),
     "endless": ({"model": {**MODEL, "head.weight": torch.ones(1, 1).expand(10**6, 10**6)}}, "more numbers than the file"),
     "step": ({"step": -1}, "with a step -1"),

@@ -4,6 +4,7 @@ On Unix it is a record lock (POSIX ``lockf``), on NFS too. It belongs to the pro
 killed run do not keep it, as they would keep the ``flock`` of the filelock package.
 """
 
+import contextlib
 import errno
 import os
 import platform
@@ -34,27 +35,40 @@ def take(folder: Path) -> str | None:
         OSError: where the lock's file cannot be written, or the file system has no locks (:data:`NOT_THERE`).
     """
     folder = folder.resolve()
-    if folder in _held:
-        return None
-    file = open(folder / NAME, "a+b", buffering=0)  # noqa: SIM115 (it stays open as long as the lock)
-    try:
-        if not _lock(file):
-            holder = file.read(200).decode("utf-8", "replace").strip()
+    while folder not in _held:
+        file = open(folder / NAME, "a+b", buffering=0)  # noqa: SIM115 (it stays open as long as the lock)
+        try:
+            if not _lock(file):
+                holder = file.read(200).decode("utf-8", "replace").strip()
+                file.close()
+                return holder or "another process"
+            if not _is_there(file, folder / NAME):
+                file.close()
+                continue
+            file.truncate(0)
+            file.write(f"{platform.node()}, process {os.getpid()}, started {time.strftime('%Y-%m-%d %H:%M')}\n".encode())
+        except OSError:
             file.close()
-            return holder or "another process"
-        file.truncate(0)
-        file.write(f"{platform.node()}, process {os.getpid()}, started {time.strftime('%Y-%m-%d %H:%M')}\n".encode())
-    except OSError:
-        file.close()
-        raise
-    _held[folder] = file
+            raise
+        _held[folder] = file
     return None
 
 
 def release() -> None:
-    """Free all that this process holds. The files stay: removing one could take it from under another process."""
+    """Free all that this process holds. What a killed process leaves is a file that locks nothing."""
     while _held:
-        _held.popitem()[1].close()
+        folder, file = _held.popitem()
+        with contextlib.suppress(OSError):  # on Windows an open file stays
+            (folder / NAME).unlink()
+        file.close()
+
+
+def _is_there(file: IO[bytes], path: Path) -> bool:
+    """Whether a file that was opened still has its name: the one who held it may have removed it since."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: IO[bytes]) -> bool:

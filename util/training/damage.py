@@ -37,10 +37,12 @@ def check_file(path: Path, checksums: bool) -> None:
         except Exception as error:  # zipfile raises nearly anything on damaged headers
             raise InputError(f"{path} is damaged ({plainly(error)})") from None
         if damaged:
-            raise InputError(f"{path} is damaged: the checksum of {damaged} is wrong, the file changed since it was written")
+            raise InputError(
+                f"{path} is damaged: the checksum of {one_line(damaged)} is wrong, the file changed since it was written"
+            )
 
 
-WEIGHTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)  # int64: a counter of batches
 FIELDS: dict[str, tuple[type, ...]] = {  # what a checkpoint holds beside its weights, where it holds it
     **{"args": (dict,), "format": (int,), "epoch": (int,), "step": (int,), "classes": (list,), "phase": (str,)},
     **{"best": (dict,), "precision": (str,), "optimizer": (dict,), "scaler": (dict,)},
@@ -82,8 +84,7 @@ def check_parameter(name: Any, value: Any, room: int, path: Path) -> None:
         raise InputError(f"{path}: a parameter is named {name!r}, which is no text")
     if not isinstance(value, Tensor):
         raise InputError(f"{path}: {name} is no tensor")
-    counter = value.dtype == torch.int64 and name.endswith("num_batches_tracked")
-    if value.layout != torch.strided or not (value.dtype in WEIGHTS or counter):
+    if value.layout != torch.strided or value.dtype not in NUMBERS:
         kind = value.dtype if value.layout == torch.strided else value.layout
         raise InputError(f"{path}: {name} holds numbers of type {kind}; weights must be floating-point")
     if value.is_meta:
