@@ -7,12 +7,18 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
 
+from util.options.pretraining import get_args, protocol_of
+from util.system.errors import run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(get_args)
+
 import argparse
 
 import torch
 
 import engine_pretrain as engine
-from models_msmae import AUTOENCODERS, create_autoencoder
+from models_msmae import create_autoencoder
 from util.data.augment import Augment
 from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
@@ -22,19 +28,13 @@ from util.evaluation.preview import Preview
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
-from util.options import checks, parsed, pretraining, protocol
+from util.options import checks, parsed, protocol
 from util.system.console import say
-from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
 from util.training.run import About, Training
-
-
-def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options (:func:`util.options.pretraining.get_args`)."""
-    return pretraining.get_args(AUTOENCODERS, arguments, recorded, __doc__)
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:
@@ -62,7 +62,7 @@ def main() -> None:
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
-    departures = protocol.departures(args, pretraining.protocol_of(args, AUTOENCODERS))
+    departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
     checks.note_warmup(args.warmup_epochs, args.epochs)
 

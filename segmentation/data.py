@@ -1,6 +1,5 @@
 """Images with their masks: found, checked before any work, and moved together."""
 
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -190,10 +189,3 @@ class TrainingPairs(SeededDataset):
     def draw(self, index: int) -> dict:
         image, masks = apply(self.augment, *self.pairs[index])
         return {"image": image, "masks": masks}
-
-
-def extension(text: str) -> str:
-    """An argparse type: a file extension, with its dot or without."""
-    if not re.fullmatch(r"\.?\w+", text):
-        raise ValueError(text)
-    return text if text.startswith(".") else f".{text}"

@@ -150,7 +150,7 @@ def test_a_stop_before_the_first_checkpoint_promises_none(call, phantoms, tmp_pa
 def test_ctrl_c_while_libraries_load_ends_without_a_traceback(script, tmp_path):
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('went on')")
     result = subprocess.run(
-        [sys.executable, str(ROOT / script)],
+        [sys.executable, str(ROOT / script), "--root" if "/" in script else "--data_path", str(tmp_path)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -1,7 +1,6 @@
 """The options that both entry scripts have, in groups. Names follow MAE's."""
 
 import argparse
-import os
 
 from util.maps import sources
 from util.options.parser import (
@@ -17,6 +16,7 @@ from util.options.parser import (
     number,
     path,
 )
+from util.system import cores
 
 
 def add_data_options(parser: Parser) -> None:
@@ -83,7 +83,7 @@ def add_data_options(parser: Parser) -> None:
 
 def default_workers() -> int:
     """As many workers as there are cores to spare, ten at most as in MAE."""
-    return min(10, os.cpu_count() or 1)
+    return min(10, cores.usable())
 
 
 def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:
@@ -185,9 +185,10 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--device", help="such as cuda, cuda:1 or cpu (default: cuda where there is a GPU, else cpu)")
     group.add_argument(
         "--amp",
-        choices=("auto", "bf16", "fp16", "fp32"),
+        choices=("auto", "bf16", "fp16", "tf32", "fp32"),
         default="auto",
-        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32",
+        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32; tf32: fp32 with "
+        "rounded products, on a GPU",
     )
     group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
     group.add_argument("--seed", type=SEED, default=0, help="fixes everything random")

@@ -38,7 +38,8 @@ def run_script(main):
     Exit status 2 for an :class:`InputError`; 1 for a :class:`NonFiniteLoss` and a full or failing disk; 143 and 130 where
     SIGTERM and Ctrl-C stopped the run. Folders that were locked are free again.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as scripts set it while libraries load
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:  # as scripts set it while libraries load
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -59,6 +60,8 @@ def run_script(main):
         end(130, ": ".join(["interrupted", *map(str, stop.args)]))
     finally:
         lock.release()
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, before)
 
 
 def end(status: int, line: str) -> None:
