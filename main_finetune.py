@@ -2,6 +2,11 @@
 """Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
 with --eval, or classify new images with --predict."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
+
 from util.options.finetuning import get_args, goes_on, protocol_of, recorded_options
 from util.system.errors import Incomplete, InputError, run_script
 
@@ -9,6 +14,7 @@ if __name__ == "__main__":  # --help and wrong options are answered before the i
     run_script(get_args)
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -129,9 +135,10 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     model, decision = load_classifier(args, source, classes)
     if args.prevalence and not decision.cutoff and not (choice and choice.rule):
         raise InputError(f"--prevalence is for a cut-off, and {args.resume} has none: add --sensitivity S, for instance")
-    evaluated = args.resume
+    evaluated = source
     if choice:
-        evaluated = str(decided.prepare(choice, source, decision, val_files or files, args.input_size, args.overwrite))
+        path = decided.prepare(choice, source, decision, val_files or files, args.input_size, args.overwrite)
+        evaluated = replace(source, path=path)
     folder = Path(args.output_dir or named_folder("eval", args.data_path))
     check_evaluation_folder(folder, evaluated, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
@@ -151,7 +158,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     probabilities = torch.from_numpy(decision.probabilities(logits.numpy()))
     metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
-    results = {"checkpoint": evaluated, "split": split} | complete(
+    results = {"checkpoint": str(evaluated.path), "checkpoint_sha256": None, "split": split} | complete(
         *(metrics, images, probabilities.numpy()),
         training_paths=training_paths,
         chosen=[*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else [],
@@ -160,8 +167,10 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     results |= decision_results(decision, known, split, classes, images.patients, args.prevalence)
     found = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
     if choice:
-        decided.save(source, Path(evaluated), decision)
-    describe(workplace, "eval", parsed.plain(args))
+        decided.save(source, evaluated.path, decision)
+        distributed.barrier()
+    results["checkpoint_sha256"] = replace(evaluated).sha256
+    describe(workplace, "eval", parsed.plain(args), resumed=source)
     written = write_evaluation(workplace.folder, results, found, decision, features.numpy() if args.features else None)
     say(f"evaluated: {split}")
     say(in_words(results))
@@ -172,7 +181,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     )
     say(f"written in {workplace.folder}: {', '.join(written)}; {', '.join(drawn)}")
     if choice:
-        say(f"written: {evaluated}, for --eval and --predict")
+        say(f"written: {evaluated.path}, for --eval and --predict")
     distributed.stop()
 
 
@@ -199,7 +208,7 @@ def predict_only(args: argparse.Namespace, source: Checkpoint) -> None:
     done = files.some(read)
     found = Predictions(done.paths, decision.probabilities(logits[read].numpy()), classes, patients=done.patients)
     prediction.clear_prediction(workplace.folder)
-    describe(workplace, "predict", parsed.plain(args))
+    describe(workplace, "predict", parsed.plain(args), resumed=source)
     overlays = draw_overlays(workplace.folder, model, images, inference, args.map, read) if args.overlays else None
     written = prediction.write_prediction(
         *(workplace.folder, found, decision),
@@ -247,6 +256,7 @@ def main() -> None:
     departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
     say(protocol.remark_on_masking(args.masking, args.protocol))
+    checks.note_warmup(args.warmup_epochs, args.epochs)
 
     # model
     seed_everything(args.seed, "weights")
@@ -304,7 +314,7 @@ def main() -> None:
     judged = average.module if average else model  # what is evaluated, shown and saved as the model
 
     training = Training(
-        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (seen, maps)),
+        *(workplace, About("finetune", parsed.plain(args), classes, departures, source), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )

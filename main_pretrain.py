@@ -2,6 +2,11 @@
 """Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is supervised, and
 after some epochs its attention map chooses the patches to mask."""
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
+
 from util.options.pretraining import get_args, protocol_of, recorded_options
 from util.system.errors import run_script
 
@@ -65,6 +70,7 @@ def main() -> None:
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
     departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
+    checks.note_warmup(args.warmup_epochs, args.epochs)
 
     # model
     seed_everything(args.seed, "weights")
@@ -114,7 +120,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("pretrain", parsed.plain(args), classes, departures), stepper, loader, (seen, maps)),
+        *(workplace, About("pretrain", parsed.plain(args), classes, departures, initial), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )

@@ -31,7 +31,7 @@ def evaluate_only(args) -> None:
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")
-    check_evaluation_folder(folder, args.evaluate, split, args.overwrite)
+    check_evaluation_folder(folder, source, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     size = (args.input_h, args.input_w)
     model = build_setr(
@@ -46,7 +46,7 @@ def evaluate_only(args) -> None:
     )
     load(model, source.parameters, args.evaluate)
     departing = departures(args)
-    describe(workplace, "eval", plain(args), departing)
+    describe(workplace, "eval", plain(args), departing, resumed=source)
     say(protocol.describe(args.protocol, departing))
     model.to(workplace.device)
     whole = resize(size, args.antialias)
@@ -54,7 +54,8 @@ def evaluate_only(args) -> None:
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
     results = {
-        **{"checkpoint": args.evaluate, "split": split, "protocol": args.protocol, "input": list(size)},
+        **{"checkpoint": args.evaluate, "checkpoint_sha256": source.sha256, "split": split},
+        **{"protocol": args.protocol, "input": list(size)},
         **results,
         "intervals": intervals(counts, pairs.classes),
         **remarks(

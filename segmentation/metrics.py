@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from util.evaluation.table import with_interval
+from util.system.text import readable
 
 
 class Counts(NamedTuple):
@@ -99,14 +100,14 @@ def write_results(folder: Path, results: dict, counts: Counts, paths: list[str],
     """Write ``metrics.json`` and ``predictions.csv``, a row an image and class."""
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     values = metrics_of(counts)
-    with open(folder / "predictions.csv", "w", newline="") as file:
+    with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "class", *METRICS, "true pixels", "predicted pixels"])
         for row, path in enumerate(paths):
             for column, name in enumerate(classes):
                 tp, fp, fn, _ = (int(each[row, column]) for each in counts)
                 shown = [f"{float(values[metric][row, column]):.6f}" for metric in METRICS]
-                table.writerow([path, name, *shown, tp + fn, tp + fp])
+                table.writerow([readable(path), name, *shown, tp + fn, tp + fp])
 
 
 def table(results: dict) -> str:

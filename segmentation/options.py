@@ -7,7 +7,7 @@ from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
 from util.options.groups import add_figure_options, add_leak_option, add_running_options, default_workers
-from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
+from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number, path
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
 from util.sizes import ENCODERS
@@ -32,7 +32,7 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--split is for --evaluate; leave it out")
     if "encoder_init" in typed and (args.checkpoint or args.evaluate):
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
-    parser.set_defaults(**settle(args, typed))
+    parser.set_defaults(**settle(args, typed, parser))
     args = parser.parse_args(arguments)
     check(args)
     return args
@@ -53,7 +53,7 @@ def make_parser() -> Parser:
     add_optimisation_options(parser)
     running = add_running_options(parser)
     add_figure_options(parser)
-    running.add_argument("--evaluate", metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
+    running.add_argument("--evaluate", type=path, metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
     parser.groups["evaluation"].add_argument(
         "--split", choices=("test", "val"), help="what --evaluate evaluates (default: test/ where there is one)"
     )
@@ -72,6 +72,7 @@ def add_data_options(parser: Parser) -> None:
     group = parser.groups["data"]
     group.add_argument(
         "--root",
+        type=path,
         required=True,
         metavar="DIR",
         help="folder with train/images/NAME and train/masks/0/NAME, the same in val/ and, if wanted, in test/",
@@ -122,7 +123,9 @@ def add_model_options(parser: Parser) -> None:
     for name, side in (("input_w", "width"), ("input_h", "height")):
         text = f"{side} of the input (default: that of --checkpoint, else 224)"
         group.add_argument(f"--{name}", type=COUNT, metavar="PIXELS", help=text)
-    group.add_argument("--checkpoint", metavar="PRETRAINED", help="encoder to start from (default: none, random weights)")
+    group.add_argument(
+        "--checkpoint", type=path, metavar="PRETRAINED", help="encoder to start from (default: none, random weights)"
+    )
     group.add_argument(
         "--encoder_init",
         choices=("truncated_normal", "xavier"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from segmentation.checkpoints import encoder_options, newest
 from util.options.protocol import spelled
+from util.options.recorded import check_recorded
 from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training import checkpoint
@@ -33,7 +34,7 @@ PROTOCOLS = {"paper": {**ENCODER, **TRAINING, **PAPER}, "tuned": {**ENCODER, **T
 FIXED = ("protocol", *ENCODER, "deep_supervision", "final_norm", "align_corners", "antialias")
 
 
-def settle(args: argparse.Namespace, typed: set[str]) -> dict:
+def settle(args: argparse.Namespace, typed: set[str], parser: argparse.ArgumentParser) -> dict:
     """The values of the options that the command line leaves open.
 
     A run to resume goes on with all its options, and a run to evaluate keeps those of its protocol. An encoder's checkpoint
@@ -42,9 +43,10 @@ def settle(args: argparse.Namespace, typed: set[str]) -> dict:
     Args:
         args: the command line as it was parsed.
         typed: names of the options that it gives.
+        parser: that did it; it checks what the checkpoint holds.
 
     Raises:
-        InputError: when an option contradicts the checkpoint.
+        InputError: when an option contradicts the checkpoint, or that one does not agree with itself.
     """
     option, path = None, None
     if args.evaluate:
@@ -61,6 +63,8 @@ def settle(args: argparse.Namespace, typed: set[str]) -> dict:
             raise InputError(
                 f"{option} {path} is not a checkpoint of this script; to start from an encoder use --checkpoint"
             )
+        check_recorded(parser, source.options)
+        check_size(source)
         refuse_contradictions(args, typed, source, FIXED if args.evaluate else (*FIXED, "optimizer"))
         known = with_protocol(source.options if args.evaluate else options_to_go_on_with(source))
         protocol = PROTOCOLS[known["protocol"]]
@@ -98,11 +102,20 @@ def refuse_contradictions(args: argparse.Namespace, typed: set[str], source: Che
     """Raise :class:`InputError` where a typed option of these names is otherwise than the checkpoint was trained with."""
     known = with_protocol(source.options)
     for name in names:
-        if name in typed and getattr(args, name) != known[name]:
+        if name in typed and name in known and getattr(args, name) != known[name]:
             raise InputError(
                 f"{spelled(name, getattr(args, name))} contradicts {source.path}, which was trained with "
                 f"{spelled(name, known[name])}; leave the option out"
             )
+
+
+def check_size(source: Checkpoint) -> None:
+    """Raise :class:`InputError` where the options of a checkpoint are not those of its weights."""
+    position = source.parameters.get("encoder.pos_embed")
+    known = {**ENCODER, **source.options}
+    patches = (known["input_w"] // known["patch_size"]) * (known["input_h"] // known["patch_size"])
+    if position is None or position.ndim != 3 or position.shape[1] - 1 != patches:
+        raise InputError(f"{source.path} is damaged: its weights are not for the input size that it names")
 
 
 def encoder_of(args: argparse.Namespace, typed: set[str]) -> dict:

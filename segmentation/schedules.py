@@ -37,6 +37,8 @@ class MultiStep:
 class Plateau:
     """``lr``, times ``factor`` whenever the validation loss has not fallen for more than ``patience`` epochs (PyTorch's)."""
 
+    nbytes = 0  # in a checkpoint, as good as none
+
     def __init__(self, optimizer: torch.optim.Optimizer, factor: float, patience: int, min_lr: float):
         self._rule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr)
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env python
 """Train SETR on a pre-trained MSMAE encoder to segment images; or evaluate it with --evaluate."""
 
+import signal
 import sys
 from pathlib import Path
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from this folder as from any other
 
 from segmentation.options import get_args, make_parser
@@ -48,6 +51,7 @@ def main() -> None:
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
     departing = departures(args)
     say(protocol.describe(args.protocol, departing))
+    checks.note_warmup(args.warmup_epochs, args.epochs)
 
     seed_everything(args.seed, "weights")
     size = (args.input_h, args.input_w)
@@ -102,7 +106,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
     seen = seen_files(train_pairs, val_pairs)
     training = Training(
-        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing), stepper, loader),
+        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing, started_from), stepper, loader),
         [seen, schedule] if isinstance(schedule, Plateau) else [seen],
         **parsed.of_training(args),
         resumed=resumed,

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # files of tests run side by side, in models too small for more threads
@@ -46,7 +48,7 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
     """Run ``SCRIPT OPTIONS...`` in a process of its own, as a user does from the folder ``cwd``."""
     script, *options = command.split()
     result = subprocess.run(
-        [sys.executable, str(ROOT / script), *options],
+        [sys.executable, *([script] if script.startswith("-") else [str(ROOT / script)]), *options],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -56,6 +58,25 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
     if check:
         assert result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+HOLD = "import os, pathlib, sys, time\nfrom util.system import lock\nassert lock.take(pathlib.Path(sys.argv[1])) is None\n"
+WAIT = "print('mine', flush=True)\ntime.sleep(600)"
+
+
+@contextmanager
+def holder(folder: Path, then: str = ""):
+    """Another process that holds a folder, until it is killed."""
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD + then + WAIT, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout.readline() == b"mine\n"
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def content_of(path: Path) -> dict:

@@ -1,10 +1,11 @@
 """What a user can do wrong: one clear line, exit status 2, no traceback, before any work."""
 
+import os
 import shutil
 
 import pytest
 import torch
-from conftest import TINY_FINETUNE, TINY_PRETRAIN, run_script
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, run_script
 
 
 def wrong_folders(phantoms, tmp_path):
@@ -90,6 +91,13 @@ PRETRAIN_ERRORS = [
     ("--sam_epoch 1.5", ["--sam_epoch", "whole number"]),
     ("--print_freq 0", ["--print_freq"]),
     ("--seed -1", ["--seed"]),
+    ("--seed 4294967296", ["--seed", "[0, 4294967295]"]),
+    ("--warmup_epochs inf", ["--warmup_epochs", "inf is outside"]),
+    ("--blr inf", ["--blr", "inf is outside"]),
+    ("--clip_grad inf", ["--clip_grad", "inf is outside"]),
+    ("--resume=", ["--resume", "empty"]),
+    ("--output_dir=", ["--output_dir", "empty"]),
+    ("--output_dir {odd}", ["--output_dir", "o\\xffd", "not UTF-8"]),
     ("--class_weight -1", ["--class_weight"]),
     ("--weight_decay -0.1", ["--weight_decay"]),
     ("--clip_grad 0", ["--clip_grad"]),
@@ -120,7 +128,7 @@ PRETRAIN_ERRORS = [
 @pytest.mark.parametrize(("options", "words"), PRETRAIN_ERRORS)
 def test_wrong_options_of_pretraining(options, words, call, phantoms, tmp_path):
     (tmp_path / "file").write_text("")
-    options = options.format(file=tmp_path / "file")
+    options = options.format(file=tmp_path / "file", odd=os.fsdecode(bytes(tmp_path / "o") + b"\xffd"))
     expect_one_line(
         call(f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path} {options}"), words
     )
@@ -129,6 +137,7 @@ def test_wrong_options_of_pretraining(options, words, call, phantoms, tmp_path):
 
 FINETUNE_ERRORS = [
     ("--finetune nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--finetune=", ["--finetune", "empty"]),
     ("--finetune {text}", ["text.pth", "no checkpoint"]),
     ("--finetune {other}", ["other.pth", "no ViT encoder"]),
     ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 128", "width 384"]),
@@ -247,6 +256,20 @@ def test_evaluation_of_other_classes(call, finetuned, phantoms, tmp_path):
 def test_the_process_itself_ends_with_status_2(phantoms, tmp_path):
     result = run_script(f"main_pretrain.py --data_path {phantoms} --mask_ratio 2", tmp_path, check=False)
     assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+
+
+def test_tools_answer_in_one_line(tmp_path):
+    for tool in ("compare", "report", "split", "phantom"):
+        result = run_script(f"-m util.{tool}", ROOT, check=False)
+        assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "required" in result.stderr
+
+
+def test_a_message_is_one_line_whatever_a_file_is_called(call, phantoms, tmp_path):
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    os.rename(next((data / "val" / "ring").iterdir()), bytes(data / "val" / "ring") + b"/a\nb\x1b\xff.png")
+    next((data / "val" / "ring").glob("a*")).write_text("no image")
+    result = call(f"main_pretrain.py {TINY_PRETRAIN} --data_path {data} --output_dir {tmp_path / 'out'}")
+    expect_one_line(result, ["a\\nb\\x1b\\xff.png", "cannot read image"])
 
 
 def test_unwritable_folder(call, phantoms, tmp_path):

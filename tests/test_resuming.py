@@ -1,12 +1,15 @@
 """Runs that go on, start again or repeat: the same weights, and never another run's files overwritten."""
 
+import json
 import shutil
 import time
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
 from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, log_of, run_script, same_weights
 
+from util.report.__main__ import render
 from util.training import checkpoint
 
 
@@ -126,3 +129,40 @@ def test_options_that_would_have_no_effect_are_refused(option, call, finetuned, 
     start = f"main_finetune.py --resume {finetuned / 'checkpoint-last.pth'} --data_path {phantoms}"
     status, _, err = call(f"{start} --output_dir {tmp_path / 'out'} {option}")
     assert status == 2 and "leave" in err and len(err.splitlines()) == 1
+
+
+def test_checkpoints_are_named_by_what_they_hold(call, pretrained, finetuned, phantoms, tmp_path):
+    """In ``run.json`` of a training, of one that goes on, and of an evaluation beside it; the report shows them."""
+
+    def named(path):
+        return {"file": str(path), "sha256": sha256(path.read_bytes()).hexdigest()}
+
+    begun_from, before = named(pretrained / "checkpoint-last.pth"), named(finetuned / "checkpoint-last.pth")
+    given = json.loads((finetuned / "run.json").read_text())["checkpoints"]
+    assert given == {"begun_from": begun_from, "resumed": None}
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    last, common = folder / "checkpoint-last.pth", f"--device cpu --data_path {phantoms}"
+    assert call(f"main_finetune.py --resume {last} --epochs 4 --num_workers 0 {common}")[0] == 0
+    given = json.loads((folder / "run.json").read_text())["checkpoints"]
+    assert given == {"begun_from": begun_from, "resumed": {**before, "file": str(last)}}
+    after = named(last)
+    assert call(f"main_finetune.py --eval --resume {last} {common} --output_dir {folder}")[0] == 0
+    assert json.loads((folder / "run-eval.json").read_text())["checkpoints"]["evaluated"] == after != before
+    assert json.loads((folder / "metrics.json").read_text())["checkpoint_sha256"] == after["sha256"]
+    html = render([folder])
+    assert all(each["sha256"] in html for each in (begun_from, before, after))
+    assert "finetune: run" in html and "eval: run" in html and "Metrics on 12 images" in html and "Epoch 3, the last" in html
+
+
+def test_an_evaluation_is_known_by_what_was_evaluated(call, finetuned, phantoms, tmp_path, monkeypatch):
+    model = tmp_path / "model.pth"
+    shutil.copy(finetuned / "checkpoint-last.pth", model)
+    common = f"--device cpu --data_path {phantoms} --output_dir {tmp_path / 'eval'}"
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(model, "copy.pth")
+    for path in (model, "./model.pth", "copy.pth"):
+        assert call(f"main_finetune.py --eval --resume {path} {common}")[0] == 0
+    shutil.copy(finetuned / "checkpoint-0.pth", model)
+    status, _, err = call(f"main_finetune.py --eval --resume model.pth {common}")
+    assert status == 2 and "holds an evaluation of copy.pth on val" in err and "--overwrite" in err
+    assert call(f"main_finetune.py --eval --resume model.pth {common} --overwrite")[0] == 0

@@ -15,7 +15,10 @@ import torch
 from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, content_of, run_script
 from stress import FINETUNE, PRETRAIN, finish, interrupt, same_state
 
+from util.options.parser import SaveEvery
 from util.system import interruption
+from util.training import checkpoint
+from util.training.saver import Saver, most_at_once
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,76 @@ def test_a_disk_without_room_is_found_before_training(call, phantoms, tmp_path, 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40, 2**20))
     status, out, err = call(f"main_pretrain.py {TINY_PRETRAIN} --data_path {phantoms} --output_dir {tmp_path / 'run'}")
     assert status == 2 and "free" in err and len(err.splitlines()) == 1 and "epoch 0" not in out
+
+
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize(
+    ("every", "keep", "epochs"), [("1", None, 6), ("1", 2, 6), ("3", None, 8), ("3", 1, 8), ("9steps", 1, 3)]
+)
+def test_room_is_asked_for_all_checkpoints_that_stay(every, keep, epochs, best, tmp_path, monkeypatch):
+    """Counted while a run's checkpoints come and go: files of their own, hard links once, with the one being written."""
+    every, most = SaveEvery.parse(every), 0
+
+    def save(path, **_):
+        nonlocal most
+        most = max(most, len({other.stat().st_ino for other in tmp_path.glob("checkpoint-*")}) + 1)
+        path.with_name("new").write_text("weights")
+        path.with_name("new").replace(path)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    saver = Saver(tmp_path, every, keep, epochs, lambda _: {})
+    for epoch in range(epochs):
+        saver.save(epoch - 1, 1)  # stopped within the epoch
+        saver.save(epoch)
+        saver.name(epoch, is_best=best and epoch == 1)
+    shared = every.due(1) and keep is None and best  # the best epoch's has a number too
+    assert most_at_once(every, keep, epochs, best) == most + shared
+
+
+def test_room_for_two_checkpoints_does_not_do_for_five(call, phantoms, pretrained, tmp_path, monkeypatch):
+    size = (pretrained / "checkpoint-last.pth").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40, 3 * size))
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 6 --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    status, out, err = call(f"{command} --save_every 2")
+    assert status == 2 and "5 checkpoints of" in err and len(err.splitlines()) == 1 and "epoch 0" not in out
+    assert call(f"{command} --save_every 9 --epochs 1")[0] == 0
+
+
+def test_a_stop_before_the_first_checkpoint_promises_none(call, phantoms, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 2 --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    with monkeypatch.context() as patch:
+        patch.setattr("main_pretrain.Images", interrupted)
+        status, _, err = call(command)
+        assert status == 130 and err == "interrupted\n"
+    monkeypatch.setattr("engine_pretrain.train_one_epoch", interrupted)
+    status, _, err = call(command)
+    assert status == 130 and err == "interrupted: start again; there is no checkpoint yet\n"
+
+
+@pytest.mark.parametrize("script", ["main_pretrain.py", "main_finetune.py", "segmentation/train.py"])
+def test_ctrl_c_while_libraries_load_ends_without_a_traceback(script, tmp_path):
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('went on')")
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), "--root" if "/" in script else "--data_path", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests may run in a shell's background
+    )
+    assert result.returncode == -signal.SIGINT and result.stdout + result.stderr == ""
+
+
+def test_a_full_disk_in_an_evaluation_is_no_matter_of_resuming(call, finetuned, phantoms, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "predictions.csv")
+
+    monkeypatch.setattr("main_finetune.write_predictions", full)
+    command = f"main_finetune.py --eval --resume {finetuned}/checkpoint-last.pth --device cpu --data_path {phantoms}"
+    status, _, err = call(f"{command} --output_dir {tmp_path}")
+    assert status == 1 and "predictions.csv" in err and "free space and start again" in err and "resume" not in err
 
 
 def test_workers_without_a_temporary_folder_are_no_endless_wait(phantoms, tmp_path):

@@ -6,7 +6,6 @@ A and B are folders with a ``predictions.csv``, or such files. Printed are each 
 interval from a paired bootstrap, and McNemar's exact test.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from util.evaluation.comparison import align, compare
 from util.evaluation.predictions import read_predictions
 from util.evaluation.table import HEADLINES, PERCENT
+from util.options.parser import SEED, PlainParser
 from util.system.errors import InputError, run_script
 
 
@@ -54,17 +54,15 @@ def conclusion(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = PlainParser(description=__doc__.split("\n")[0])
     parser.add_argument("a", type=Path, metavar="A", help="an evaluation's folder, or its predictions.csv")
     parser.add_argument("b", type=Path, metavar="B", help="another one, of the same images")
     parser.add_argument("--ordered", action="store_true", help="classes are grades in this order: adds the quadratic kappa")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the resamples (default: 0)")
     args = parser.parse_args()
     if args.resamples < 100:
         raise InputError(f"--resamples {args.resamples}: give at least 100")
-    if args.seed < 0:
-        raise InputError(f"--seed {args.seed}: give 0 or more")
     a = read_predictions(args.a)
     b = align(a, read_predictions(args.b))
     result = compare(a, b, args.ordered, args.resamples, args.seed)

@@ -15,7 +15,6 @@ A phantom's head is drawn from one random stream and its lesion from another; ne
 lesions are drawn for every phantom and only the one of its class is painted in.
 """
 
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -26,6 +25,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
+from util.options.parser import SEED, PlainParser
 from util.system.errors import InputError, run_script
 
 CLASSES = ("base", "none", "ring", "skull")
@@ -183,13 +183,13 @@ def save(picture: np.ndarray, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = PlainParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write; must be new or empty")
     parser.add_argument("--train", type=int, default=800, help="number of training images (default: 800)")
     parser.add_argument("--val", type=int, default=200, help="number of validation images (default: 200)")
     parser.add_argument("--test", type=int, default=0, help="number of test images (default: none)")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels (default: 64)")
-    parser.add_argument("--seed", type=int, default=0, help="fixes all images (default: 0)")
+    parser.add_argument("--seed", type=SEED, default=0, help="fixes all images (default: 0)")
     parser.add_argument("--segmentation", action="store_true", help="in segmentation's layout, all with a lesion")
     args = parser.parse_args()
     if args.folder.exists() and any(args.folder.iterdir()):

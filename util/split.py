@@ -9,7 +9,6 @@ patients, all images of one are in the same split. ``--data_path split.csv`` the
 there is one table for each fold, ``split-fold1.csv`` to ``split-fold5.csv``: each image is in test in one of them.
 """
 
-import argparse
 import os
 import sys
 import warnings
@@ -25,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, some, with_patients
 from util.data.tables import write_table
 from util.data.walk import refuse_shared
+from util.options.parser import SEED, PlainParser
 from util.system.errors import InputError, run_script
 
 SHARES = (0.7, 0.1, 0.2)
@@ -178,7 +178,7 @@ def write_splits(output: Path, records: list[Record], splits: np.ndarray) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = PlainParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "source", type=Path, metavar="DIR_OR_CSV", help="folder of class folders, or table of paths and labels"
     )
@@ -187,12 +187,10 @@ def main() -> None:
     )
     parser.add_argument("--patients", type=Path, metavar="FILE.csv", help="columns path and patient: split by patient")
     parser.add_argument("--folds", type=int, help="one table for each fold of a cross-validation")
-    parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the split (default: 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv", help="the table to write; must not exist")
     args = parser.parse_args()
     shares = check_shares(args.shares, args.folds)
-    if not 0 <= args.seed < 2**32:
-        raise InputError(f"--seed {args.seed}: give a number from 0 to 2**32 - 1")
     numbers = range(1, args.folds + 1) if args.folds else ()
     outputs = [args.output.with_name(f"{args.output.stem}-fold{number}.csv") for number in numbers] or [args.output]
     for output in outputs:

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import random
 import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, content_of, log_of, run_script, same_weights
+from conftest import ROOT, content_of, holder, log_of, run_script, same_weights
+from mutations import damage_fields, of_routes, start, without_work
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, recall_score
 from test_errors import expect_one_line
@@ -336,3 +338,25 @@ def test_it_runs_from_its_own_folder(pairs_folder, trained):
 def test_a_mask_that_cannot_be_read_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         Pairs(str(tmp_path / "x"), "val", ".png", ".png")
+
+
+@pytest.mark.parametrize("route", ["pretrain --checkpoint", "segmentation --resume", "segmentation --evaluate"])
+def test_changed_fields_of_a_checkpoint_are_refused_or_valid(route, trained, pretrained, pairs_folder, tmp_path):
+    path = tmp_path / "checkpoint-last.pth"
+    main, command = of_routes(path, pairs_folder, pairs_folder, tmp_path / "out")[route]
+    content = content_of((pretrained if route.startswith("pretrain") else trained) / "checkpoint-last.pth")
+    checkpoint.save(path, **content)
+    with without_work():
+        assert start(main, command) == (0, "")  # as it was, it is taken
+    refused, wrong = damage_fields(content, path, 12, random.Random(len(route)), main, command)
+    assert not wrong and refused
+
+
+def test_a_folder_in_use_is_refused(trained, pairs_folder, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    command = f"{TINY} --num_workers 0 --root {pairs_folder} --output_dir {folder}"
+    with holder(folder):
+        for option in ("--epochs 4", "--overwrite", "--resume auto", f"--evaluate {trained / 'checkpoint-last.pth'}"):
+            with without_work():
+                status, err = start(train.main, f"{command} {option}")
+            assert status == 2 and f"{folder} is in use (" in err and len(err.splitlines()) == 1

@@ -4,9 +4,11 @@ import random
 
 import pytest
 import torch
-from conftest import TINY_PRETRAIN
+from conftest import TINY_PRETRAIN, content_of
+from mutations import damage_bytes, damage_fields, of_routes, start, without_work
 
 from util.system.errors import InputError
+from util.system.text import one_line
 from util.training import checkpoint
 
 MODEL = {"cls_token": torch.zeros(1, 1, 4), "pos_embed": torch.rand(1, 5, 4), "head.weight": torch.rand(3, 4)}
@@ -14,25 +16,23 @@ CONTENT = {"phase": "pretrain", "epoch": 3, "classes": ["a", "b"], "args": {"lr"
 
 
 def test_changed_bytes_are_found(tmp_path):
-    """Of 300 files with a few other bytes, each loads the tensors that were written or is refused in one line."""
-    path, rng, refused = tmp_path / "checkpoint-last.pth", random.Random(0), 0
-    checkpoint.save(path, **CONTENT)
-    written = path.read_bytes()
-    for _ in range(300):
-        damaged = bytearray(written)
-        start = rng.randrange(len(written))
-        for offset in range(start, min(start + rng.choice((1, 1, 8, 64)), len(written))):
-            damaged[offset] = rng.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            loaded = checkpoint.load(path)
-        except InputError as error:
-            refused += 1
-            assert "\n" not in str(error) and str(path) in str(error) and str(error).isprintable()
-        else:
-            assert all(torch.equal(loaded.parameters[name], value) for name, value in MODEL.items())
-            assert loaded.options == CONTENT["args"] and loaded.classes == CONTENT["classes"]
-    assert refused > 150
+    """Of 300 files with a few other bytes, each loads what was written or is refused in one line."""
+    refused, wrong = damage_bytes(CONTENT, tmp_path / "checkpoint-last.pth", 300, random.Random(0))
+    assert not wrong and refused > 150
+
+
+@pytest.mark.parametrize("route", ["pretrain --resume", "pretrain --finetune", "finetune --eval", "finetune --resume"])
+def test_changed_fields_are_refused_or_valid(route, pretrained, finetuned, phantoms, tmp_path):
+    """A script with such a checkpoint begins its work, the optimiser's first step included, or ends in one line."""
+    phase = route.split()[0]
+    path = tmp_path / "checkpoint-last.pth"
+    main, command = of_routes(path, phantoms, phantoms, tmp_path / "out")[route]
+    content = content_of({"pretrain": pretrained, "finetune": finetuned}[phase] / "checkpoint-last.pth")
+    checkpoint.save(path, **content)
+    with without_work():
+        assert start(main, command) == (0, "")  # as it was, it is taken
+    refused, wrong = damage_fields(content, path, 12, random.Random(len(route)), main, command)
+    assert not wrong and refused
 
 
 def test_a_half_overwritten_tensor_is_neither_resumed_nor_taken_for_the_newest(call, phantoms, pretrained, tmp_path):
@@ -60,6 +60,12 @@ MALFORMED = {
     "args": ({"args": ["lr"]}, "args is list"),
     "format": ({"format": "three"}, "format is str"),
     "classes": ({"classes": "ab"}, "classes is str"),
+    "sparse": ({"model": {**MODEL, "head.weight": torch.ones(3, 4).to_sparse()}}, "sparse"),
+    "endless": ({"model": {**MODEL, "head.weight": torch.ones(1, 1).expand(10**6, 10**6)}}, "more numbers than the file"),
+    "step": ({"step": -1}, "with a step -1"),
+    "best": ({"best": {"epoch": 1, "val_top1": "high"}}, "best is not"),
+    "option": ({"args": {"lr": torch.zeros(2)}}, "not plain"),
+    "control": ({"model": {**MODEL, "a\x1b[31m\n": 1}}, "is no tensor"),
     "class": ({"classes": ["a", 3]}, "a class has a name that is no text"),
     "epoch": ({"epoch": None}, "epoch is NoneType"),
     "position": ({"model": {**MODEL, "pos_embed": torch.zeros(4)}}, "pos_embed is (4,)"),
@@ -72,7 +78,8 @@ def test_malformed_fields_are_named(name, tmp_path):
     torch.save({**CONTENT, **changed}, tmp_path / "other.pth")
     with pytest.raises(InputError) as error:
         checkpoint.load(tmp_path / "other.pth")
-    assert words in str(error.value) and "other.pth" in str(error.value) and "\n" not in str(error.value)
+    shown = one_line(str(error.value))  # as a script shows it
+    assert words in shown and "other.pth" in shown and shown.isprintable()
 
 
 @pytest.mark.parametrize("missing", ["epoch", "classes", "args"])
@@ -109,3 +116,15 @@ def test_a_grid_that_is_no_square_is_named(tmp_path):
     torch.save({"model": {**MODEL, **shape, "pos_embed": torch.zeros(1, 7, 4)}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="6 patches, which form no square"):
         _ = checkpoint.load(tmp_path / "other.pth").input_size
+
+
+RECORDED = {"lr": "fast", "epochs": [1], "masking": "all", "crop_scale": [0.2], "compile": "yes", "seed": 0.5, "keep": -1}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_an_option_that_no_command_line_could_give_is_named(name, call, pretrained, tmp_path):
+    content = content_of(pretrained / "checkpoint-last.pth")
+    content["args"] |= {"clip_grad": "0.5", name: RECORDED[name]}  # a number as text is read
+    checkpoint.save(tmp_path / "other.pth", **content)
+    status, _, err = call(f"main_pretrain.py --resume {tmp_path / 'other.pth'} --output_dir {tmp_path / 'out'}")
+    assert status == 2 and f"was made with --{name} " in err and len(err.splitlines()) == 1

@@ -83,6 +83,7 @@ class SeenFiles:
             ])
             for split, (paths, labels) in splits.items()
         }  # fmt: skip
+        self.nbytes = sum(hashes.nbytes for hashes in self.hashes.values())
 
     @classmethod
     def of(cls, *splits: Images) -> "SeenFiles":

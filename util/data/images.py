@@ -21,6 +21,7 @@ from util.data.walk import is_hidden
 from util.system import cores, distributed
 from util.system.console import say, track
 from util.system.errors import InputError
+from util.system.text import one_line
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -71,7 +72,7 @@ class Checked:
 
     def __init__(self, root: Path):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "msmae"
-        self.file = cache / f"checked-{hashlib.blake2b(str(root.resolve()).encode(), digest_size=8).hexdigest()}.json"
+        self.file = cache / f"checked-{hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()}.json"
         try:
             self.known = json.loads(self.file.read_text())
         except (OSError, ValueError):
@@ -172,8 +173,8 @@ def mention_ignored(files: LabelledFiles) -> None:
     folder = files.root / files.split
     beside = (
         Path(top) / name
-        for label in files.classes
-        for top, _, names in os.walk(folder / label)
+        for top, _, names in os.walk(folder)
+        if Path(top) != folder  # in the folders of classes
         for name in names
     )  # fmt: skip
     others = Counter(
@@ -191,7 +192,7 @@ def note_skipped(folder: Path, *sets: Images) -> None:
     skipped = [line for images in sets for line in images.skipped]
     if skipped and distributed.is_main():
         written = folder / "skipped.txt"
-        written.write_text("".join(f"{line}\n" for line in skipped))
+        written.write_text("".join(f"{one_line(line)}\n" for line in skipped), encoding="utf-8")
         unread = counted(len(skipped), "image that cannot be read is", "images that cannot be read are")
         say(f"note: {unread} skipped, listed in {written}")
 

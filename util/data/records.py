@@ -13,6 +13,7 @@ from typing import NamedTuple
 from util.data.tables import read_table
 from util.data.walk import class_names, images_below, refuse_loop, refuse_shared
 from util.system.errors import InputError
+from util.system.text import readable
 
 SPLITS = ("train", "val", "test")
 NAMED = 5  # at most, in an error
@@ -87,7 +88,8 @@ def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = p
                 raise InputError(f"{path}, line {line}: no {name}")
         if "split" in needed and row["split"] not in SPLITS:
             raise InputError(f"{path}, line {line}: split {row['split']!r}; a split is train, val or test")
-        file = os.path.normpath(os.path.join(folder, row["path"]))
+        # as the system spells it: the table is UTF-8, whatever the locale
+        file = os.path.normpath(os.path.join(folder, os.fsdecode(row["path"].encode())))
         if not os.path.isfile(file):
             raise InputError(f"{path}, line {line}: no file {row['path']} (paths are relative to the folder of the table)")
         if file in first:
@@ -102,7 +104,7 @@ def image_folder(folder: Path, split: str) -> list[Record]:
     names = class_names(folder)
     if not names:
         raise InputError(f"{folder}: no folder of a class in it; images belong in {folder}/CLASS/")
-    return [Record(path, name, split) for name in names for path in images_below(folder / name)]
+    return [Record(path, readable(name), split) for name in names for path in images_below(folder / name)]
 
 
 def _folder(folder: Path, split: str, needed: bool) -> list[Record]:
@@ -120,7 +122,7 @@ def _folder(folder: Path, split: str, needed: bool) -> list[Record]:
 
 def empty_classes(folders: list[Path], records: list[Record]) -> list[str]:
     """Class folders in ``folders`` of which no image is among the records."""
-    names = {name for folder in folders for name in class_names(folder)}
+    names = {readable(name) for folder in folders for name in class_names(folder)}
     return sorted(f"{name}/" for name in names - {record.label for record in records})
 
 

@@ -84,6 +84,8 @@ def write_table(path: Path, columns: list[str], rows: Iterable[Iterable]) -> Non
             table.writerow(columns)
             table.writerows(rows)
         temporary.replace(path)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path} cannot be written: {error.object} is no UTF-8, as a table must be; rename it") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 
 from util.data.tables import Table, read_table, write_table
 from util.system.errors import InputError
+from util.system.text import readable
 
 
 class Predictions(NamedTuple):
@@ -39,10 +40,11 @@ class Predictions(NamedTuple):
 def write_predictions(path: Path, predictions: Predictions, more: Mapping[str, Iterable[str]] | None = None) -> None:
     """Write columns ``file``, ``label`` and ``patient`` where known, ``prediction``, ``p(CLASS)`` for each class, and more.
 
-    Probabilities have as many digits as their type holds, so that ties and orders are the same after reading.
+    Bytes of a file's name that are no UTF-8 become ``\\xNN``. Probabilities have as many digits as their type holds, so that
+    ties and orders are the same after reading.
     """
     files, probabilities, classes, labels, patients = predictions
-    columns: dict[str, Iterable[str]] = {"file": files}
+    columns: dict[str, Iterable[str]] = {"file": map(readable, files)}
     if labels is not None:
         columns["label"] = [classes[label] for label in labels]
     columns["prediction"] = [classes[index] for index in probabilities.argmax(1)]

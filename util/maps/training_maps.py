@@ -23,6 +23,7 @@ class TrainingMaps:
 
     Attributes:
         grids: ``[images, gh, gw]`` float32 in [0, 1], in shared memory; ones until maps are made.
+        nbytes: what they take in a checkpoint.
         entropy: mean entropy of the maps relative to that of a uniform one; None until maps are made.
     """
 
@@ -32,6 +33,7 @@ class TrainingMaps:
         self.files = files
         self.source, self.epochs, self.interval = source, epochs, interval
         self.grids = torch.ones(images, *grid).share_memory_()
+        self.nbytes = self.grids.nbytes if epochs else 0
         self.entropy: float | None = None
         self._made_for: int | None = None  # the epoch before which they were made last
 
@@ -62,10 +64,17 @@ class TrainingMaps:
         }
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there, unless it belongs to other images."""
+        """Take from a checkpoint what :meth:`state_dict` put there, unless it belongs to other images.
+
+        Raises:
+            ValueError: where the maps are not of these images' number and grid.
+        """
         before = content.get("files", {}).get("train")
         if self.files is not None and before is not None and not torch.equal(before, self.files):
             return
+        maps = content["maps"]
+        if maps is not None and (maps.shape != self.grids.shape or not (maps.isfinite() & (maps >= 0)).all()):
+            raise ValueError(f"maps {tuple(maps.shape)} are not of these images")
         self.entropy = content["map_entropy"]
         if content["maps"] is not None:
             self.grids.copy_(content["maps"])

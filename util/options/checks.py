@@ -1,9 +1,10 @@
-"""Options that do not go together, found before any work: each check raises :class:`InputError` or returns."""
+"""Options that do not go together, found before any work: each check raises :class:`InputError`, says a note or returns."""
 
 import argparse
 
 from util.masking import hidden_counts
 from util.system import distributed
+from util.system.console import say
 from util.system.errors import InputError
 
 
@@ -50,6 +51,15 @@ def training(args: argparse.Namespace) -> None:
         raise InputError("--resume goes on with a run and --overwrite replaces it: give one of them")
     if args.start_epoch is not None and args.start_epoch >= args.epochs:
         raise InputError(f"--start_epoch {args.start_epoch} must be below --epochs {args.epochs}")
+
+
+def note_warmup(warmup_epochs: float, epochs: int) -> None:
+    """Say where a training ends before its warm-up does; that may be meant, in a trial."""
+    if warmup_epochs >= epochs:
+        say(
+            f"note: --warmup_epochs {warmup_epochs:g} is not below --epochs {epochs}: the learning rate rises to the end "
+            "and never reaches its full value"
+        )
 
 
 def finetuning(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from util.options.parser import Parser, number
+from util.options.parser import Parser, number, path
 from util.system.errors import InputError
 
 WANTED = number(float, 0, 1, open_ends="low")
@@ -15,6 +15,7 @@ def add_evaluation_options(parser: Parser) -> None:
     group = parser.groups["evaluation"]
     group.add_argument(
         "--predict",
+        type=path,
         nargs="+",
         metavar="PATH",
         help="classify images without labels by the checkpoint given by --resume: files, folders with the folders in them, "

@@ -6,7 +6,7 @@ from pathlib import Path
 from util.maps import sources
 from util.options import checks, groups, protocol
 from util.options.evaluation import add_evaluation_options, check_evaluation
-from util.options.parser import COUNT, RATIO, Parser, number
+from util.options.parser import COUNT, RATIO, Parser, number, path
 from util.sizes import ENCODERS
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
@@ -33,6 +33,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     model = groups.add_model_options(parser, list(ENCODERS))
     parser.groups["paper"].add_argument(
         "--finetune",
+        type=path,
         metavar="CHECKPOINT",
         help="encoder to start from: a checkpoint, a Hugging Face folder or timm:NAME (docs/weights.md); model, input size "
         "and patch size are its own (default: none, vit_base_patch16 at 224 pixels from random weights)",

@@ -4,7 +4,19 @@ import argparse
 
 from util.evaluation.page import FORMATS, NARROWEST, WIDEST, WIDTH
 from util.maps import sources
-from util.options.parser import COUNT, MASK_RATIO, NOT_NEGATIVE, RATIO, SHARE, THROW_RATIO, Parser, SaveEvery, number
+from util.options.parser import (
+    COUNT,
+    MASK_RATIO,
+    NOT_NEGATIVE,
+    RATIO,
+    SEED,
+    SHARE,
+    THROW_RATIO,
+    Parser,
+    SaveEvery,
+    number,
+    path,
+)
 from util.system import cores
 
 
@@ -12,6 +24,7 @@ def add_data_options(parser: Parser) -> None:
     paper, group = parser.groups["paper"], parser.groups["data"]
     paper.add_argument(
         "--data_path",
+        type=path,
         metavar="DIR",
         help="folder with train/CLASS/*, val/CLASS/* and, if wanted, test/CLASS/*; or a table FILE.csv with the columns "
         "path, label, split and, if known, patient",
@@ -27,7 +40,7 @@ def add_data_options(parser: Parser) -> None:
         help="keep decoded images in memory; auto: when they take less than a third of it",
     )
     group.add_argument(
-        "--patients", metavar="FILE", help="table with the columns path and patient, beside folders of images"
+        "--patients", type=path, metavar="FILE", help="table with the columns path and patient, beside folders of images"
     )
     group.add_argument(
         "--on_patient_leak",
@@ -59,6 +72,7 @@ def add_data_options(parser: Parser) -> None:
     )
     parser.groups["evaluation"].add_argument(
         "--lesion_masks",
+        type=path,
         metavar="DIR",
         help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
         "(default: DATA_PATH/masks/val if there)",
@@ -161,13 +175,18 @@ def add_optimisation_options(
 
 def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.groups["running"]
-    group.add_argument("--output_dir", metavar="DIR", help="folder of this run's files (default: output_dir/PHASE-DATASET)")
-    group.add_argument("--log_dir", metavar="DIR", help="folder for TensorBoard (default: the output folder)")
+    group.add_argument(
+        "--output_dir", type=path, metavar="DIR", help="folder of its files (default: output_dir/PHASE-DATASET)"
+    )
+    group.add_argument("--log_dir", type=path, metavar="DIR", help="folder for TensorBoard (default: the output folder)")
     group.add_argument(
         "--overwrite", action="store_true", help="replace the run, evaluation or prediction that the output folder holds"
     )
     group.add_argument(
-        "--resume", metavar="CHECKPOINT", help="go on from a checkpoint; auto: from the newest in the output folder"
+        "--resume",
+        type=path,
+        metavar="CHECKPOINT",
+        help="go on from a checkpoint; auto: the newest in the output folder",
     )
     group.add_argument("--start_epoch", type=number(int, 0), help="first epoch (default: 0, or the one after --resume's)")
     group.add_argument(
@@ -189,7 +208,7 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
         "rounded products, on a GPU",
     )
     group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
-    group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")
+    group.add_argument("--seed", type=SEED, default=0, help="fixes everything random")
     group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between looks at the loss")
     return group
 

@@ -1,8 +1,11 @@
 """The command-line parser, and the kinds of values that options have."""
 
 import argparse
+import math
 import re
 from typing import NamedTuple
+
+from util.system.text import one_line
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -25,8 +28,15 @@ TITLES = {  # of the groups, in the order of need
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """Options in the groups of :data:`TITLES`; a wrong one is reported as one line, without the usage before it."""
+class PlainParser(argparse.ArgumentParser):
+    """Reports a wrong option as one line, without the usage before it."""
+
+    def error(self, message: str):
+        self.exit(2, f"error: {one_line(message)} (--help lists the options)\n")
+
+
+class Parser(PlainParser):
+    """Options in the groups of :data:`TITLES`."""
 
     def __init__(self, description: str):
         super().__init__(
@@ -34,25 +44,22 @@ class Parser(argparse.ArgumentParser):
         )
         self.groups = {name: self.add_argument_group(title) for name, title in TITLES.items()}
 
-    def error(self, message: str):
-        self.exit(2, f"error: {message} (--help lists the options)\n")
-
 
 def number(kind: type, low: float | None = None, high: float | None = None, open_ends: str = ""):
-    """An argparse type: a number of ``kind`` from ``low`` to ``high``; ``open_ends`` names the ends left out."""
+    """An argparse type: a finite number of ``kind`` from ``low`` to ``high``; ``open_ends`` names the ends left out."""
 
     def convert(text: str):
         try:
             value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {'a whole' if kind is int else 'a'} number") from None
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {'a whole' if kind is int else 'a'} number") from None
         below = low is not None and (value < low or (value == low and "low" in open_ends))
         above = high is not None and (value > high or (value == high and "high" in open_ends))
-        if below or above or value != value:
+        if below or above or (kind is float and not math.isfinite(value)):
             opening = "(" if low is None or "low" in open_ends else "["
             closing = ")" if high is None or "high" in open_ends else "]"
-            start, end = ("-inf" if low is None else f"{low:g}"), ("inf" if high is None else f"{high:g}")
-            raise argparse.ArgumentTypeError(f"{text} is outside {opening}{start}, {end}{closing}")
+            start, end = ("-inf" if low is None else f"{low:.10g}"), ("inf" if high is None else f"{high:.10g}")
+            raise argparse.ArgumentTypeError(f"{text[:40]} is outside {opening}{start}, {end}{closing}")
         return value
 
     return convert
@@ -63,6 +70,14 @@ COUNT = number(int, 1)
 NOT_NEGATIVE = number(float, 0)
 RATIO = number(float, 0, 1, open_ends="high")
 SHARE = number(float, 0, 1)
+SEED = number(int, 0, 2**32 - 1)  # as NumPy and scikit-learn take it
+
+
+def path(text: str) -> str:
+    """An argparse type: a path. An empty one, as an unset variable of a shell gives it, is an error and not "none"."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("its path is empty: give one, or leave the option out")
+    return text
 
 
 class SaveEvery(NamedTuple):
@@ -84,3 +99,7 @@ class SaveEvery(NamedTuple):
     def due(self, epoch: int) -> bool:
         """Whether the checkpoint of an epoch is to be kept."""
         return self.epochs > 0 and epoch % self.epochs == 0
+
+    def count(self, epochs: int) -> int:
+        """How many checkpoints of the first ``epochs`` are kept."""
+        return -(-epochs // self.epochs) if self.epochs else 0

@@ -4,7 +4,7 @@ import argparse
 
 from util.maps import sources
 from util.options import checks, groups, protocol
-from util.options.parser import NOT_NEGATIVE, RATIO, Parser, number
+from util.options.parser import NOT_NEGATIVE, RATIO, Parser, number, path
 from util.sizes import AUTOENCODERS, ENCODERS
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     model = groups.add_model_options(parser, list(AUTOENCODERS))
     parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)
     model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
-    parser.groups["running"].add_argument("--init", metavar="WEIGHTS", help=INIT)
+    parser.groups["running"].add_argument("--init", type=path, metavar="WEIGHTS", help=INIT)
     masking = groups.add_masking_options(parser, ("attention", "random"), loc_interval=40)
     masking.add_argument(
         "--random_mask_ratio",

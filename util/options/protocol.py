@@ -4,6 +4,7 @@ import argparse
 
 from util.options.parsed import plain
 from util.options.parser import MASK_RATIO, THROW_RATIO, Parser
+from util.options.recorded import check_recorded
 from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
@@ -38,6 +39,7 @@ def parse(
     typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
     typed = {name: value for name, value in typed.items() if value is not not_typed}
     recorded = {name: value for name, value in (recorded or {}).items() if name in names}
+    check_recorded(parser, recorded)
     if "protocol" in typed:
         defaults = {**recorded, **protocols[typed["protocol"]]}
     else:

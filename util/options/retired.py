@@ -44,7 +44,7 @@ def by_todays_names(options: dict) -> dict:
     renewed = {renamed.get(name, name): value for name, value in options.items()}
     if renewed.get("protocol") == "measured":
         renewed["protocol"] = "tuned"
-    if isinstance(renewed.get("save_every"), list):
+    if isinstance(renewed.get("save_every"), list) and len(renewed["save_every"]) == 2:
         epochs, steps = renewed["save_every"]
         renewed["save_every"] = f"{steps}steps" if steps else f"{epochs}"
     return renewed

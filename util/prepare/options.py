@@ -4,6 +4,7 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
+from util.options.parser import PlainParser
 from util.prepare.data_sets import DATA_SETS
 from util.system.errors import InputError
 
@@ -14,13 +15,6 @@ DESCRIPTION = """Prepare one of the paper's data sets from its official download
 DOWNLOAD is the folder with what was downloaded, as zips or unpacked, or a single zip. DEST becomes what the scripts
 take as --data_path: train/CLASS/*, val/CLASS/*, with split.csv (the split as a table) and SOURCE.md (origin, licence,
 numbers). docs/datasets.md has a section for each data set."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a wrong option as one line."""
-
-    def error(self, message: str):
-        self.exit(2, f"error: {message} (--help lists the options)\n")
 
 
 def share(text: str) -> Fraction:
@@ -36,7 +30,7 @@ def share(text: str) -> Fraction:
 
 def get_args() -> argparse.Namespace:
     """The options given, checked; raises :class:`InputError` for those that contradict each other or the data set."""
-    parser = Parser(
+    parser = PlainParser(
         "python -m util.prepare",
         description=DESCRIPTION,
         allow_abbrev=False,

@@ -3,7 +3,6 @@
 python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
 """
 
-import argparse
 import base64
 import json
 import shlex
@@ -25,6 +24,7 @@ from util.evaluation.overlay import MASKED, THROWN
 from util.evaluation.page import WIDTH
 from util.evaluation.pooling import folds_table
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
+from util.options.parser import PlainParser
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
 
@@ -105,7 +105,7 @@ def drawn_now(figure: Figure, caption: str) -> dict:
 
 def training_section(folder: Path) -> dict:
     """What ``log.txt`` and the last sheet of a training tell."""
-    lines = [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "log.txt").read_text(encoding="utf-8").splitlines()]
     if not lines:
         raise InputError(f"{folder}/log.txt is empty: no epoch has ended yet")
     section: dict[str, list] = {"notes": [], "tables": [], "pictures": []}
@@ -177,7 +177,7 @@ def segmentation_tables(results: dict) -> list[dict]:
 
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
-    results = json.loads((folder / "metrics.json").read_text())
+    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     tables: list[dict] = segmentation_tables(results) if "per_image" in results else classification_tables(results)
     if "folds" in results:
         columns, *folds = folds_table(results)
@@ -205,32 +205,37 @@ def evaluation_section(folder: Path) -> dict:
     return {"notes": notes, "tables": tables, "pictures": pictures}
 
 
-def section(folder: Path) -> dict:
-    """All that a folder tells.
+def sections_of(folder: Path) -> list[dict]:
+    """All that a folder tells: of a training, and of an evaluation beside it.
 
     Raises:
         InputError: when it holds neither a training nor an evaluation.
     """
-    makers: dict[str, Callable[[Path], dict]] = {"metrics.json": evaluation_section, "log.txt": training_section}
-    content = next((make(folder) for name, make in makers.items() if (folder / name).is_file()), None)
-    if content is None:
+    makers: dict[str, Callable[[Path], dict]] = {"log.txt": training_section, "metrics.json": evaluation_section}
+    found = {name: make(folder) for name, make in makers.items() if (folder / name).is_file()}
+    if not found:
         raise InputError(f"{folder} holds neither metrics.json (of an evaluation) nor log.txt (of a training)")
-    about = folder / "run.json"
-    if about.is_file():
-        run = json.loads(about.read_text())
-        content["command"] = shlex.join(run["command"])
-        content["settings"] = {**run["options"], **run["environment"]}
-        if protocol := run.get("protocol"):
-            content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
-        content["heading"] = f"{run['phase']}: {folder.name}"
-    return {"heading": folder.name, **content}
+    for name, content in found.items():
+        beside = name == "metrics.json" and (folder / "run-eval.json").is_file()
+        about = folder / ("run-eval.json" if beside else "run.json")
+        content["heading"] = folder.name
+        if about.is_file():
+            run = json.loads(about.read_text(encoding="utf-8"))
+            content["command"] = shlex.join(run["command"])
+            named = {f"checkpoint {use}": file for use, file in run.get("checkpoints", {}).items() if file}
+            hashes = {name: f"{file['file']}, sha256 {file['sha256']}" for name, file in named.items()}
+            content["settings"] = {**run["options"], **hashes, **run["environment"]}
+            if protocol := run.get("protocol"):
+                content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
+            content["heading"] = f"{run['phase']}: {folder.name}"
+    return list(found.values())
 
 
 def render(folders: list[Path]) -> str:
     """The report as HTML, with everything it needs inside."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    sections = [section(folder) for folder in folders]
+    sections = [section for folder in folders for section in sections_of(folder)]
     first = [shown for each in sections for shown in each["pictures"] if shown.get("sheet")][:1]  # the page opens with it
     for each in sections:
         each["pictures"] = [shown for shown in each["pictures"] if shown not in first]
@@ -241,7 +246,7 @@ def render(folders: list[Path]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = PlainParser(description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="output folders, in the order to show them")
     parser.add_argument("--output", type=Path, help="the file (default: report.html in the last folder)")
     options = parser.parse_args()
@@ -250,7 +255,7 @@ def main() -> None:
         raise InputError(f"--output {output} exists and is no HTML page; choose another name")
     html = render(options.folders)
     try:
-        output.write_text(html, encoding="utf-8")
+        output.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"--output {output} cannot be written: {error.strerror}") from None
     print(f"written: {output} ({len(html) / 2**20:.1f} MiB)")

@@ -1,8 +1,12 @@
 """Errors that a user can mend, and one place that turns each into one line."""
 
 import errno
+import io
 import signal
 import sys
+
+from util.system import lock
+from util.system.text import one_line
 
 
 class InputError(Exception):
@@ -36,23 +40,34 @@ def run_script(main):
     """Call ``main()`` and end with one line on stderr for what a user can mend.
 
     Exit status 2 for an :class:`InputError`; 1 for a :class:`NonFiniteLoss`, a full or failing disk, and work that is
-    :class:`Incomplete`; 143 and 130 where SIGTERM and Ctrl-C stopped the run.
+    :class:`Incomplete`; 143 and 130 where SIGTERM and Ctrl-C stopped the run. Folders that were locked are free again.
     """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:  # as scripts set it while libraries load
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no name that cannot be printed ends a run
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        end(2, f"error: {error}")
     except (NonFiniteLoss, DiskError, Incomplete) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        end(1, f"error: {error}")
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
-        print(f"error: {error}; checkpoints are intact: free space, then --resume auto", file=sys.stderr)
-        sys.exit(1)
+        end(1, f"error: {error}: free space and start again")
     except Stopped as stop:
         sys.exit(stop.status)
-    except KeyboardInterrupt:
-        print("interrupted: --resume auto goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        end(130, ": ".join(["interrupted", *map(str, stop.args)]))
+    finally:
+        lock.release()
+        if before is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, before)
+
+
+def end(status: int, line: str) -> None:
+    print(one_line(line), file=sys.stderr)
+    sys.exit(status)

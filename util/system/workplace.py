@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from multiprocessing.connection import Listener
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from torch import nn
 
-from util.system import cores, distributed
+from util.system import cores, distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.text import readable
 
 RUN_FILES = (
     *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*"),
@@ -56,6 +57,18 @@ def choose_precision(amp: str, device: torch.device) -> str:
     return "bf16" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
 
 
+class Named(Protocol):
+    """A file that is known by its content (:class:`util.training.checkpoint.Checkpoint`)."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def sha256(self) -> str | None: ...
+
+    def named(self) -> dict[str, str | None]: ...
+
+
 class Precision:
     """The number format of matrix products on a device; calling it gives the context to run a model in.
 
@@ -86,13 +99,13 @@ class Workplace:
 
 
 def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str | None = None) -> Workplace:
-    """Choose the device, join other processes, make the folder, and say all that.
+    """Choose the device, join other processes, make the folder and lock it, and say all that.
 
     Args:
         log_dir: of TensorBoard's events, made too where it is another folder.
 
     Raises:
-        InputError: where there is no such device, or a folder cannot be written.
+        InputError: where there is no such device, or a folder cannot be written or is in use.
     """
     device = distributed.start(choose_device(device_name))
     precision = Precision(device, choose_precision(amp, device))
@@ -101,6 +114,7 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
     say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
     make_writable(folder, "--output_dir")
+    claim(folder)
     if log_dir:
         make_writable(Path(log_dir), "--log_dir")
     say(f"output folder: {folder}")
@@ -109,7 +123,7 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
 
 def named_folder(phase: str, data_path: str) -> Path:
     """The folder of a run's files where no option names one: ``output_dir/PHASE-DATASET``."""
-    return Path("output_dir") / f"{phase}-{Path(data_path).resolve().name}"
+    return Path("output_dir") / f"{phase}-{readable(Path(data_path).resolve().name)}"
 
 
 def training_folder(output_dir: str | None, default: Path, resume: str | None, *, overwrite: bool) -> Path:
@@ -121,10 +135,12 @@ def training_folder(output_dir: str | None, default: Path, resume: str | None, *
         overwrite: replace what lies there.
 
     Raises:
-        InputError: where another run lies there.
+        InputError: where another run lies there, or is at work there.
     """
     resumed = Path(resume) if resume and resume != "auto" else None
     folder = Path(output_dir) if output_dir else resumed.parent if resumed else default
+    if (folder / lock.NAME).exists():
+        claim(folder)  # first of all: what is in use can be neither gone on with nor replaced
     goes_on = resume == "auto" or (resumed is not None and resumed.resolve().parent == folder.resolve())
     if any(folder.glob("checkpoint-*.pth")) and not goes_on and not overwrite:
         raise InputError(
@@ -135,7 +151,14 @@ def training_folder(output_dir: str | None, default: Path, resume: str | None, *
 
 
 def make_writable(folder: Path, option: str) -> None:
-    """Make the folder that an option names and see that files can be written there."""
+    """Make the folder that an option names and see that files can be written there, by TensorBoard too."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{option} {folder}: TensorBoard writes to no folder whose name is not UTF-8; choose another name, or set "
+            "PYTHONUTF8=1 where the name is right and the locale is not"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{distributed.rank()}"
@@ -143,6 +166,24 @@ def make_writable(folder: Path, option: str) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{option} {folder} cannot be written: {error.strerror}") from None
+
+
+def claim(folder: Path) -> None:
+    """Lock an output folder until the script ends; raise :class:`InputError` where another process writes there.
+
+    Of several processes that train together the main one does it.
+    """
+    if not distributed.is_main():
+        return
+    try:
+        holder = lock.take(folder)
+    except OSError as error:
+        if error.errno not in lock.NOT_THERE:
+            raise InputError(f"--output_dir {folder} cannot be written: {error.strerror}") from None
+        say(f"note: the file system of {folder} has no locks; nothing keeps a second run from writing there")
+        return
+    if holder:
+        raise InputError(f"{folder} is in use ({holder}): wait until that run ends, stop it, or choose another --output_dir")
 
 
 def check_workers(num_workers: int) -> None:
@@ -161,14 +202,20 @@ def check_workers(num_workers: int) -> None:
         ) from None
 
 
-def check_space(folder: Path, model: nn.Module) -> None:
-    """Raise :class:`InputError` unless two checkpoints of a model fit on the disk: a new one is written beside the old."""
-    needed = 2 * 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights and AdamW's two moments
-    free = shutil.disk_usage(folder).free
+def check_space(folder: Path, size: int, count: int) -> None:
+    """Raise :class:`InputError` unless a run's checkpoints fit on the disk, beside what is not the run's.
+
+    Args:
+        folder: of the run; checkpoints in it are the run's own, and their room is counted as free.
+        size: of one, in bytes.
+        count: how many lie there at most (:func:`util.training.saver.most_at_once`).
+    """
+    own = {(status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, folder.glob("checkpoint-*.pth"))}
+    free, needed = shutil.disk_usage(folder).free + sum(own.values()), count * size
     if free < needed:
         raise InputError(
-            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, checkpoints need {needed / 2**30:.2f}; free space or "
-            "choose another folder"
+            f"--output_dir {folder}: {free / 2**30:.2f} GiB free, {count} checkpoints of {size / 2**30:.2f} GiB need "
+            f"{needed / 2**30:.2f}; free space, choose another folder, or keep fewer by --keep or --save_every"
         )
 
 
@@ -200,27 +247,49 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def check_evaluation_folder(folder: Path, checkpoint: str, split: str, overwrite: bool) -> None:
-    """Raise :class:`InputError` where a folder holds a prediction, or an evaluation of another checkpoint or split."""
+def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, overwrite: bool) -> None:
+    """Raise :class:`InputError` where a folder holds a prediction, or an evaluation of another checkpoint or split.
+
+    Checkpoints are told apart by what they hold; results of before that was noted, by where they lie.
+    """
     if (folder / "prediction.json").exists():
         raise InputError(f"{folder} holds a prediction, with a predictions.csv of its own: choose another --output_dir")
     results = folder / "metrics.json"
     if overwrite or not results.is_file():
         return
     try:
-        there = json.loads(results.read_text())
-    except ValueError:
+        there = dict(json.loads(results.read_text(encoding="utf-8")))
+    except (TypeError, ValueError):
         there = {}
-    before = (there.get("checkpoint"), there.get("split", split))
-    if before != (checkpoint, split):
+    path, before = there.get("checkpoint"), there.get("split", split)
+    if "checkpoint_sha256" in there:
+        same = there["checkpoint_sha256"] == checkpoint.sha256
+    else:
+        same = isinstance(path, str) and Path(path).resolve() == checkpoint.path.resolve()
+    if not same or before != split:
+        another = f"{path} as it was before" if path == str(checkpoint.path) and not same else path
         raise InputError(
-            f"{folder} holds an evaluation of {before[0]} on {before[1]}: choose another --output_dir, or replace it by "
+            f"{folder} holds an evaluation of {another} on {before}: choose another --output_dir, or replace it by "
             "--overwrite"
         )
 
 
-def describe(workplace: Workplace, phase: str, options: dict, departures: dict[str, tuple] | None = None) -> None:
-    """Write ``run.json``: how the run was called, with what options, where they depart from the protocol, and where."""
+def describe(
+    workplace: Workplace,
+    phase: str,
+    options: dict,
+    departures: dict[str, tuple] | None = None,
+    *,
+    begun_from: dict[str, str | None] | None = None,
+    resumed: Named | None = None,
+) -> None:
+    """Write ``run.json``: how the run was called, with what options and checkpoints, and where.
+
+    Args:
+        departures: from the protocol.
+        begun_from: file and hash of the encoder's checkpoint.
+        resumed: the checkpoint that is gone on from, evaluated or used for a prediction.
+    """
     if not distributed.is_main():
         return
     protocol = {"name": options.get("protocol"), "departures": departures}
@@ -229,6 +298,10 @@ def describe(workplace: Workplace, phase: str, options: dict, departures: dict[s
         **({"protocol": protocol} if departures is not None else {}),
         "command": ["python", *sys.argv],
         "options": options,
+        "checkpoints": {
+            "begun_from": begun_from,
+            {"eval": "evaluated", "predict": "used"}.get(phase, "resumed"): resumed and resumed.named(),
+        },
         "environment": {**environment(workplace.device), "precision": workplace.precision.name},
     }
     # an evaluation or prediction in the folder of a training leaves that one's account alone

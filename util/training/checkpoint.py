@@ -1,8 +1,10 @@
 """Checkpoints: written whole or not at all, read without executing code."""
 
 import argparse
+import hashlib
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +49,21 @@ class Checkpoint:
 
     path: Path
     content: dict
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """The file's, as ``sha256sum`` prints it: what a run calls the file, wherever it lies; None of what is no file."""
+        if not self.path.is_file():
+            return None
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        return digest.hexdigest()
+
+    def named(self) -> dict[str, str | None]:
+        """What ``run.json`` says of it."""
+        return {"file": str(self.path), "sha256": self.sha256}
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -106,7 +123,7 @@ class Checkpoint:
     @property
     def is_best(self) -> bool:
         """Whether it holds the epoch that was best on the validation images, and an earlier or later one would not have."""
-        best = self.content.get("best") or {}
+        best = self.content.get("best", {})
         return "epoch" in best and best["epoch"] == self.content.get("epoch")
 
     def encoder_name(self, encoders: dict[str, dict]) -> str:
@@ -188,7 +205,8 @@ def read(path: str | Path, weights: bool = True) -> Any:
 
             content: Any = load_file(path)
         else:
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a library's lines about what it refuses
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason_in(error)})") from None

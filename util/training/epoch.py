@@ -12,6 +12,7 @@ from util.system import distributed, interruption
 from util.system.console import track
 from util.system.errors import NonFiniteLoss
 from util.system.seeds import seed_everything
+from util.system.text import one_line
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
 from util.training.saver import Saver
@@ -116,10 +117,11 @@ class Epoch:
             step = self.done - len(self._unchecked) + bad
             paths = [self._loader.dataset.paths[index] for index in self._unchecked[bad].tolist()]
             written = self._saver.folder / "bad-batch.txt"
-            written.write_text("".join(f"{path}\n" for path in paths))
+            written.write_text("".join(f"{one_line(path)}\n" for path in paths), encoding="utf-8")
+            saved = (self._saver.folder / "checkpoint-last.pth").exists()
+            left = "the last checkpoint is intact" if saved else "there is no checkpoint yet"
             raise NonFiniteLoss(
                 f"the loss is not finite in epoch {self.number}, step {step}, on {paths[0]} and {len(paths) - 1} more "
-                f"({written}); the last checkpoint is intact: lower --blr, set --clip_grad 1, use --amp fp32, or look at "
-                "these images"
+                f"({written}); {left}: lower --blr, set --clip_grad 1, use --amp fp32, or look at these images"
             )
         self._unchecked.clear()

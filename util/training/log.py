@@ -78,9 +78,13 @@ class RunLog:
         self.writer = None
         if distributed.is_main():
             if self.path.exists():
-                kept = [line for line in self.path.read_text().splitlines() if _epoch_of(line) < resume_epoch]
+                kept = [
+                    line
+                    for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+                    if _epoch_of(line) < resume_epoch
+                ]
                 temporary = self.path.with_name(".log.txt.tmp")
-                temporary.write_text("".join(line + "\n" for line in kept))
+                temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
                 temporary.replace(self.path)
             self.writer = SummaryWriter(str(log_dir), purge_step=resume_epoch * steps_per_epoch + resume_step or None)
 
@@ -98,7 +102,7 @@ class RunLog:
         """Record an epoch: a JSON line, and its numbers in TensorBoard at the epoch's last step."""
         if not self.writer:
             return
-        with open(self.path, "a") as file:
+        with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"epoch": epoch, **values}) + "\n")
         numbers = {f"epoch/{name}": value for name, value in values.items() if isinstance(value, int | float)}
         self.scalars(numbers, (epoch + 1) * self.steps_per_epoch)

@@ -142,10 +142,22 @@ class Stepper:
             for group in self.optimizer.param_groups
         ]
         self.optimizer.load_state_dict(content["optimizer"])
+        self._check_state()
         for group, given in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(given)
         self.scaler.load_state_dict(content["scaler"])
         self.last_scale = self.scaler.get_scale()
+
+    def _check_state(self) -> None:
+        """Raise ValueError unless what the optimiser remembers belongs to its parameters."""
+        adam = "betas" in self.optimizer.defaults
+        for parameter, state in self.optimizer.state.items():
+            if adam and not {"step", "exp_avg", "exp_avg_sq"} <= state.keys():
+                raise ValueError("the optimiser lacks a moment")
+            for name, value in state.items():
+                right = isinstance(value, torch.Tensor) and value.dtype == torch.float32 and value.layout == torch.strided
+                if not right or value.shape != (() if name == "step" else parameter.shape) or not value.isfinite().all():
+                    raise ValueError(f"{name} of the optimiser is damaged")
 
     def scaling(self) -> dict[str, float]:
         """For the log, under fp16: the loss scale, and how often it was halved in all because a gradient overflowed.

@@ -40,6 +40,10 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
         made_from = source.content.get("decided_from", "the checkpoint that it was made from")
         raise InputError(f"{source.path} was written by --eval and cannot go on with its training; go on from {made_from}")
     refuse_retired(source.options, source.path)
+    sizes = {"input_size": source.input_size, "patch_size": source.shape.patch_size} if phase != "segmentation" else {}
+    for name, size in sizes.items():
+        if source.options.get(name, size) != size:
+            raise InputError(f"{source.path} is damaged: its weights are for --{name} {size}, it names another")
     return source
 
 

@@ -12,15 +12,16 @@ from torch.utils.data import DataLoader
 
 from util.evaluation.figure import save
 from util.options.parser import SaveEvery
-from util.system import distributed, interruption
+from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
-from util.system.errors import InputError
+from util.system.errors import DISK_TROUBLE, DiskError, InputError
+from util.system.text import one_line
 from util.system.workplace import Workplace, check_space, clear, describe
 from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
-from util.training.saver import Saver
+from util.training.saver import Saver, most_at_once
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,36 @@ class About:
         options: all of them, plain values.
         classes: their names.
         departures: from the protocol (:func:`util.options.protocol.departures`).
+        source: the checkpoint of the encoder that it begins from, if any.
     """
 
     phase: str
     options: dict
     classes: list[str]
     departures: dict[str, tuple]
+    source: Checkpoint | None = None
 
 
 class Part(Protocol):
-    """Something beside model and optimiser that a checkpoint keeps, such as the maps of the training images."""
+    """Something beside model and optimiser that a checkpoint keeps, such as the maps of the training images.
+
+    Attributes:
+        nbytes: what it takes there, nearly.
+    """
+
+    nbytes: int
 
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, content: dict) -> None: ...
+
+
+def size_of_checkpoint(stepper: Stepper, parts: Iterable[Part]) -> int:
+    """Bytes of a checkpoint, nearly: the model and its average, AdamW's two moments of what it trains, and other parts."""
+    trained = [parameter for parameter in stepper.model.parameters() if parameter.requires_grad]
+    models = [stepper.model, *([stepper.average] if stepper.average else [])]
+    tensors = [*(tensor for model in models for tensor in model.state_dict().values()), *trained, *trained]
+    return sum(tensor.nbytes for tensor in tensors) + sum(part.nbytes for part in parts)
 
 
 class Training:
@@ -99,7 +116,8 @@ class Training:
         self._epochs, self._seed, self._print_freq, self._patience = epochs, seed, print_freq, early_stopping
         self.best: dict = {}
         self.finished_now = False  # the last epoch ended in this start
-        check_space(workplace.folder, stepper.model)
+        at_most = most_at_once(save_every, keep, epochs, best=about.phase != "pretrain")
+        check_space(workplace.folder, size_of_checkpoint(stepper, self.parts), at_most)
         self._saver = Saver(workplace.folder, save_every, keep, self._content)
         if resumed:
             self._restore(resumed)
@@ -107,7 +125,8 @@ class Training:
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
         if overwrite and distributed.is_main():
             clear(workplace.folder)
-        describe(workplace, about.phase, about.options, about.departures)
+        self._begun_from = self._name_source(resumed)
+        describe(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
         self._first_step = min(within.get("step", 0), self._steps_per_epoch)  # the set may have shrunk
@@ -143,10 +162,19 @@ class Training:
 
     @contextmanager
     def saving_when_stopped(self) -> Iterator[None]:
-        """In this context SIGTERM and Ctrl-C end the run after the current step, with a checkpoint of exactly there."""
+        """In this context SIGTERM and Ctrl-C end the run after the current step, with a checkpoint of exactly there.
+
+        A second Ctrl-C and a full disk end it at once; they say what is left.
+        """
         with interruption.watch():
             try:
                 yield
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self._saver.way_on()) from None
+            except OSError as error:
+                if error.errno not in DISK_TROUBLE or isinstance(error, DiskError):
+                    raise
+                raise DiskError(f"{error}: {self._saver.way_on(error)}") from error
             except interruption.Stopped as stop:
                 epoch = self._epoch
                 self._saver.save(epoch.number - 1, epoch.done, epoch.averages)
@@ -192,9 +220,10 @@ class Training:
             self._log.figure(name, figure, epoch.number)
 
     def close(self) -> None:
-        """End the log, leave the other processes, and say where the files are."""
+        """End the log, leave the other processes and the folder, and say where the files are."""
         self._log.close()
         distributed.stop()
+        lock.release()
         say(f"output folder: {self.workplace.folder}")
 
     def _make_epoch(self, number: int, step: int = 0, averages: Averages | None = None) -> Epoch:
@@ -217,10 +246,17 @@ class Training:
             "variant": self._stepper.model.variant.plain(),
             **self._stepper.state_dict(),
             "best": self.best,
+            "begun_from": self._begun_from,
         }
         for part in self.parts:
             content |= part.state_dict()
         return content
+
+    def _name_source(self, resumed: Checkpoint | None) -> dict[str, str | None] | None:
+        """File and hash of the encoder's checkpoint; a run that goes on knows them from its first start."""
+        if resumed:
+            return resumed.content.get("begun_from")
+        return self.about.source.named() if self.about.source and distributed.is_main() else None
 
     def _restore(self, resumed: Checkpoint) -> None:
         """Take model, optimiser and parts from a checkpoint; say what is otherwise than it was."""
@@ -234,10 +270,12 @@ class Training:
         try:
             self._stepper.load_state_dict(content)
             self.best = content["best"]
+            if content.get("step"):
+                Averages.of(content["averages"], self.workplace.device).means()
             for part in self.parts:
                 part.load_state_dict(content)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).split("\n")[-1].strip()
+        except Exception as error:  # libraries raise nearly anything on malformed states
+            reason = one_line(str(error).split("\n")[-1].strip()[:160])
             raise InputError(
                 f"{resumed.path} does not fit the model and data that the options describe ({reason}): leave out --model, "
                 "sizes and pooling, which --resume takes from the checkpoint"

@@ -6,11 +6,24 @@ from pathlib import Path
 
 from util.options.parser import SaveEvery
 from util.system import distributed
-from util.system.errors import DiskError
+from util.system.errors import DISK_TROUBLE, DiskError
 from util.training import checkpoint
 from util.training.log import Averages
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
+
+
+def most_at_once(every: SaveEvery, keep: int | None, epochs: int, best: bool) -> int:
+    """How many checkpoints a run's folder holds at most: the kept ones, the best, the last and one that is being written.
+
+    The last and the best may share a file with a kept one; the count is right where they do not.
+
+    Args:
+        every, keep, epochs: as in :class:`Saver`.
+        best: the best epoch is kept.
+    """
+    kept_before_the_last = every.count(epochs - 1)
+    return min(kept_before_the_last, keep or kept_before_the_last) + best + 2
 
 
 class Saver:
@@ -45,10 +58,17 @@ class Saver:
         try:
             checkpoint.save(last, **self._content(epoch), **within)
         except (OSError, RuntimeError) as error:
-            state = "the one before it is intact" if last.exists() else "there was none before"
-            raise DiskError(f"{last} could not be written ({error}); {state}: free space, then --resume auto") from error
+            raise DiskError(f"{last} could not be written ({error}): {self.way_on(error)}") from error
         self._saved = time.monotonic()
         self._took = self._saved - began
+
+    def way_on(self, error: BaseException | None = None) -> str:
+        """What is left after a run that ended early, and what to do; ``error`` is what ended it."""
+        full = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno in DISK_TROUBLE)
+        mend = "free space, then " if full else f"see that {self.folder} can be written, then " if error else ""
+        if (self.folder / "checkpoint-last.pth").exists():
+            return f"{mend}--resume auto goes on from checkpoint-last.pth, which is intact"
+        return f"{mend}start again; there is no checkpoint yet"
 
     def save_epoch(self, epoch: int, is_best: bool, is_last: bool) -> None:
         """Save at the end of an epoch.
