@@ -68,7 +68,7 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
 
 
 def images_in(folder: str, option: str) -> list[str]:
-    """The image files in a folder and its folders, without hidden ones; one that links lead to twice is gone through once."""
+    """The image files in a folder and its folders, without hidden ones; links lead through no folder twice."""
     images: list[str] = []
     others: list[str] = []
     seen: set[str] = set()
