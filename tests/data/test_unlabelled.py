@@ -11,7 +11,7 @@ from util.system.errors import InputError
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("b/2.png", "b/10.PNG", "b/c/x.jpg", "b/notes.txt", "a.png", "scan"):
+    for name in ("b/2.png", "b/10.PNG", "b/c/x.jpg", "b/notes.txt", "b/._2.png", "b/.old/y.png", "a.png", "scan"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -13,6 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from util.data.images import read_image
 from util.data.tables import read_table
+from util.data.walk import is_hidden
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
@@ -67,7 +68,7 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
 
 
 def images_in(folder: str, option: str) -> list[str]:
-    """The image files in a folder and its folders; a folder that links lead to twice is gone through once."""
+    """The image files in a folder and its folders, without hidden ones; links lead through no folder twice."""
     images: list[str] = []
     others: list[str] = []
     seen: set[str] = set()
@@ -77,8 +78,8 @@ def images_in(folder: str, option: str) -> list[str]:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
-        for name in sorted(names):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(name for name in names if not is_hidden(name)):
             (images if name.lower().endswith(IMG_EXTENSIONS) else others).append(os.path.join(top, name))
     if not images:
         raise InputError(f"{option} {folder}: no image in it (names that end in {', '.join(IMG_EXTENSIONS)})")

@@ -14,7 +14,7 @@ from util.training.checkpoint import Checkpoint
 
 # What only a training that goes on needs, maps of the training images among it
 OF_TRAINING = (
-    *("optimizer", "scaler", "step", "averages"),
+    *("optimizer", "scaler", "step", "averages", "trained_model"),
     *("maps", "map_entropy", "map_source", "maps_made_for"),
 )
 
