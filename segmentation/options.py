@@ -110,7 +110,7 @@ def add_model_options(parser: Parser) -> None:
     for name, side in (("input_w", "width"), ("input_h", "height")):
         text = f"{side} of the input (default: that of --checkpoint, else 224)"
         group.add_argument(f"--{name}", type=COUNT, metavar="PIXELS", help=text)
-    group.add_argument("--checkpoint", metavar="PRETRAINED", help="encoder to start from (default: none, random weights)")
+    group.add_argument("--checkpoint", metavar="PRETRAINED", help="encoder to start from (docs/weights.md; default: none)")
     group.add_argument(
         "--encoder_init",
         choices=("truncated_normal", "xavier"),
