@@ -14,9 +14,10 @@ import torch
 
 import engine_pretrain as engine
 from models_msmae import create_autoencoder
+from util.data.account import SeenFiles, open_images
 from util.data.augment import Augment
 from util.data.copies import open_for_training
-from util.data.images import Images, note_skipped
+from util.data.images import note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
 from util.evaluation.preview import Preview
@@ -27,6 +28,7 @@ from util.options import checks, parsed, protocol
 from util.system.console import say
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
+from util.training.balance import Balance
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
@@ -82,21 +84,27 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in (train_files, val_files))
+    train_images, val_images = open_images(train_files, val_files, cache=args.cache, on_bad=args.on_bad_image)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)
     if args.masking == "attention" and not sam_epochs:
         say(f"note: SAM never starts, --sam_epoch {args.sam_epoch} is not below --epochs {args.epochs}")
-    maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale)
+    seen = SeenFiles.of(train_images, val_images)
+    maps = TrainingMaps(
+        *(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval), files=seen.hashes["train"]
+    )
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale, flip=args.flip)
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
-    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    balance = Balance(args.balance, train_images.labels, classes, workplace.device)
+    loader = training_loader(
+        *(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
+    )
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
-    preview = Preview(val_images, inference, args.map, sam, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, sam, decision_title, args.model, args.figure_width)
 
     # optimisation
     lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
@@ -106,7 +114,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("pretrain", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("pretrain", parsed.plain(args), classes, departures), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )
@@ -123,7 +131,9 @@ def main() -> None:
                 by_map=by_map,
                 class_weight=args.class_weight,
                 random_share=args.random_share,
+                balance=balance.loss_weights,
             )
+            values |= balance.summary(loader)
             if by_map:
                 values |= maps.summary()
             if preview_due(args, epoch.number):
@@ -132,7 +142,7 @@ def main() -> None:
                 values |= localise(
                     model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
             training.end_epoch(epoch, values)
     training.close()
 

@@ -23,6 +23,7 @@ from models_vit import (
 )
 from util.masking import Split
 from util.sizes import AUTOENCODERS, ENCODERS
+from util.training.balance import cross_entropy
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
 
@@ -106,17 +107,20 @@ class MaskedAutoencoder(VisionTransformer):
         return target
 
     # as in MAE, the autoencoder's forward gives losses, for which it needs more than the encoder's does
-    def forward(self, images: Tensor, split: Split, labels: Tensor) -> PretrainOutput:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, images: Tensor, split: Split, labels: Tensor, class_weights: Tensor | None = None
+    ) -> PretrainOutput:
         """Losses of a batch: ``images`` [B, 3, H, W] normalised, the split of their patches, ``labels`` [B].
 
-        A label of -100 leaves its image out of the classification loss.
+        A label of -100 leaves its image out of the classification loss; ``class_weights`` [classes] say how much each
+        class's images count there.
         """
         features = self.forward_features(images, split.visible)
         logits = self.forward_head(features).float()
         prediction = self.decode(features, split.visible, split.masked).float()
         return PretrainOutput(
             reconstruction=F.mse_loss(prediction, self.targets(images, split.masked)),
-            classification=F.cross_entropy(logits, labels),
+            classification=cross_entropy(logits, labels, weights=class_weights),
             logits=logits,
         )
 

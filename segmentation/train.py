@@ -13,7 +13,7 @@ if __name__ == "__main__":  # --help and wrong options are answered before the i
     run_script(make_parser().parse_args)
 
 from segmentation import engine
-from segmentation.data import TrainingPairs, augmentation, open_pairs, resize
+from segmentation.data import TrainingPairs, augmentation, open_for_training, resize, seen_files
 from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
@@ -41,7 +41,7 @@ def main() -> None:
     default = default_folder(args.dataset, args.name)
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
-    val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
+    train_pairs, val_pairs = open_for_training(args.root, args.img_ext, args.mask_ext, args.num_classes, args.on_leak)
     checks.batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
@@ -100,9 +100,10 @@ def main() -> None:
         gamma=args.gamma,
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+    seen = seen_files(train_pairs, val_pairs)
     training = Training(
         *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing), stepper, loader),
-        [schedule] if isinstance(schedule, Plateau) else [],
+        [seen, schedule] if isinstance(schedule, Plateau) else [seen],
         **parsed.of_training(args),
         resumed=resumed,
     )
@@ -125,9 +126,6 @@ def main() -> None:
             if isinstance(schedule, Plateau):
                 schedule.observe(results["loss"])
             training.end_epoch(epoch, values, training.is_best(epoch, score, values[score]))
-            if args.early_stopping and epoch.number - training.best["epoch"] >= args.early_stopping:
-                say(f"early stopping: no better IoU for {args.early_stopping} epochs")
-                break
         if score in training.best:
             say(f"best epoch {training.best['epoch']}: {best_in_words(training.best, score, args.batch_size)}")
     training.close()

@@ -99,6 +99,7 @@ class Augment:
         crop_scale: smallest and largest share of the image's area that a crop takes.
         color_jitter: strength of brightness, contrast and saturation jitter, 0 for none; a policy replaces it.
         policy: configuration string of a timm policy, or None.
+        flip: probability of the horizontal flip.
         mean: of the pixels' normalisation, which a policy fills uncovered corners with.
     """
 
@@ -109,9 +110,10 @@ class Augment:
         crop_scale: tuple[float, float] = (0.2, 1.0),
         color_jitter: float = 0.0,
         policy: str | None = None,
+        flip: float = 0.5,
         mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
     ):
-        self.size, self.patch_size, self.crop_scale = size, patch_size, crop_scale
+        self.size, self.patch_size, self.crop_scale, self.flip = size, patch_size, crop_scale, flip
         self.policy = PolicyAugment(policy, size, mean) if policy else None
         self.color = v2.ColorJitter(*3 * [color_jitter]) if color_jitter and not policy else None
 
@@ -129,7 +131,7 @@ class Augment:
         cell = 1 if self.policy else self.patch_size  # a policy moves pixels
         cropped_map = crop_map(grid_map, box, tuple(image.shape[-2:]), self.size, cell)
         image = TF.resized_crop(image, *box, [self.size] * 2, InterpolationMode.BICUBIC, antialias=True)
-        if torch.rand(()) < 0.5:
+        if torch.rand(()) < self.flip:
             image, cropped_map = image.flip(-1), cropped_map.flip(-1)
         if self.policy:
             image, pixel_map = self.policy(image, cropped_map)

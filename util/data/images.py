@@ -16,6 +16,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
 from util.data.folders import LabelledFiles
+from util.data.records import counted
+from util.data.walk import is_hidden
 from util.system import cores, distributed
 from util.system.console import say, track
 from util.system.errors import InputError
@@ -96,6 +98,16 @@ class Checked:
             pass
 
 
+class UnreadableImages(InputError):
+    """Names the first ten of the images that cannot be read, and a remedy; ``problems`` has a line for each."""
+
+    def __init__(self, problems: list[str], remedy: str = "repair or remove, or --on_bad_image skip"):
+        self.problems, self.remedy = problems, remedy
+        many = f"{len(problems)} images: " if len(problems) > 1 else ""
+        more = "; ..." if len(problems) > 10 else ""
+        super().__init__(f"{many}{'; '.join(problems[:10])}{more}: {remedy}")
+
+
 class Images(Dataset):
     """The images of a split as ``[3, H, W]`` uint8, each read at once to find unreadable files before any work.
 
@@ -110,7 +122,8 @@ class Images(Dataset):
         skipped: a line for each image left out: its path and why.
 
     Raises:
-        InputError: naming all unreadable images (the first ten), or a class that has no readable one.
+        UnreadableImages: naming them.
+        InputError: naming a class that has no readable image.
     """
 
     def __init__(self, files: LabelledFiles, cache: str = "auto", on_bad: str = "error"):
@@ -120,10 +133,7 @@ class Images(Dataset):
         keep = cache == "ram" or (cache == "auto" and decoded_bytes(files.paths) < available_memory() / 3)
         images, problems = self._read_all(files.paths, keep)
         if problems and on_bad == "error":
-            more = "; ..." if len(problems) > 10 else ""
-            many = f"{len(problems)} images: " if len(problems) > 1 else ""
-            named = "; ".join(list(problems.values())[:10])
-            raise InputError(f"{many}{named}{more}: repair or remove, or --on_bad_image skip")
+            raise UnreadableImages(list(problems.values()))
         self.skipped = list(problems.values())
         kept = [index for index, path in enumerate(files.paths) if path not in problems]
         self.paths = [files.paths[index] for index in kept]
@@ -166,7 +176,11 @@ def mention_ignored(files: LabelledFiles) -> None:
         for top, _, names in os.walk(folder / label)
         for name in names
     )  # fmt: skip
-    others = Counter(path.suffix or "no extension" for path in beside if path.suffix.lower() not in IMG_EXTENSIONS)
+    others = Counter(
+        path.suffix or "no extension"
+        for path in beside
+        if path.suffix.lower() not in IMG_EXTENSIONS and not any(map(is_hidden, path.relative_to(folder).parts))
+    )
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
         say(f"note: files in {folder} whose names are not those of images are not used: {kinds}")
@@ -178,7 +192,8 @@ def note_skipped(folder: Path, *sets: Images) -> None:
     if skipped and distributed.is_main():
         written = folder / "skipped.txt"
         written.write_text("".join(f"{line}\n" for line in skipped))
-        say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
+        unread = counted(len(skipped), "image that cannot be read is", "images that cannot be read are")
+        say(f"note: {unread} skipped, listed in {written}")
 
 
 def decoded_bytes(paths: list[str]) -> int:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from util.data.augment import normalize
-from util.data.images import Images
-from util.data.loading import whole_batches
+from util.data.loading import WholeImages, whole_batches
 from util.system import distributed, interruption
 from util.system.console import track
 from util.system.workplace import Precision
@@ -33,7 +32,7 @@ class Inference:
         self,
         compute: Callable[[Tensor], Tensor],
         model: torch.nn.Module,
-        images: Images,
+        images: WholeImages,
         title: str,
         chosen: Sequence[int] | None = None,
     ) -> Tensor:
@@ -63,7 +62,7 @@ class Inference:
         model.train(was_training)
         return distributed.gather_rows(torch.cat(rows).cpu(), total)
 
-    def probabilities(self, model: torch.nn.Module, images: Images) -> Tensor:
+    def probabilities(self, model: torch.nn.Module, images: WholeImages) -> Tensor:
         """The class probabilities of a set, ``[N, classes]``, from all patches of each image."""
 
         def compute(pixels: Tensor) -> Tensor:

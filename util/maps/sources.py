@@ -18,6 +18,7 @@ from util.system.errors import InputError
 if TYPE_CHECKING:  # reading images takes torchvision, a second to load
     from util.data.images import Images
     from util.data.inference import Inference
+    from util.data.loading import WholeImages
 
 FLOOR = 1e-3  # added to the blocks' maps in [0, 1], so that a single block cannot strike out a patch
 
@@ -133,7 +134,7 @@ def map_of(view: View, name: str) -> Tensor:
 
 
 def maps(
-    model: torch.nn.Module, images: "Images", inference: "Inference", name: str, chosen: Sequence[int] | None = None
+    model: torch.nn.Module, images: "WholeImages", inference: "Inference", name: str, chosen: Sequence[int] | None = None
 ) -> Tensor:
     """The maps of a set, or of ``chosen`` images of it, from one source, ``[N, gh, gw]`` in [0, 1]."""
 

@@ -19,8 +19,9 @@ def plain(args: argparse.Namespace) -> dict:
 
 def of_training(args: argparse.Namespace) -> dict:
     """The options of :class:`util.training.run.Training`, by its names."""
-    names = ("epochs", "seed", "save_every", "keep", "print_freq", "start_epoch", "overwrite")
-    return {**{name: getattr(args, name) for name in names}, "log_dir": Path(args.log_dir) if args.log_dir else None}
+    names = ("epochs", "seed", "save_every", "keep", "print_freq", "early_stopping", "start_epoch", "overwrite")
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # pre-training never stops early
+    return {**given, "log_dir": Path(args.log_dir) if args.log_dir else None}
 
 
 def describe_model(

@@ -56,6 +56,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         "--class_weight", type=NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
     )
     groups.add_running_options(parser)
+    groups.add_figure_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     if (args.resume or args.init) and recorded is None:
         return args
@@ -70,6 +71,8 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         raise InputError(
             f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
         )
+    if args.balance == "loss" and not args.class_weight:
+        raise InputError("--balance loss weighs the class loss, which --class_weight 0 leaves out; use --balance sampler")
     masked_at_random = round(args.random_share * args.batch_size)
     if args.masking == "attention" and args.random_share and not 0 < masked_at_random < args.batch_size:
         raise InputError(

@@ -8,9 +8,11 @@ from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
-    *("patients", "on_patient_leak", "on_leak", "split", "ordered"),
+    *("patients", "on_patient_leak", "on_leak", "split", "ordered", "predict", "overlays", "features"),
+    *("calibrate", "sensitivity", "specificity", "youden", "positive", "prevalence"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
+    *("figure_format", "figure_width"),
 )
 PLACES = ("init", "checkpoint", "root", "name", "dataset")  # more options that hold a path or name one
 

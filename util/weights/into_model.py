@@ -49,8 +49,9 @@ def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool, who
     fresh = sorted({name.split(".")[0] for name in state if name not in chosen})
     if whole and fresh:
         raise InputError(f"{path} lacks {', '.join(fresh)}, or has it in another shape: the model would be in part random")
+    average = f" (averaged over steps, --ema {source.options['ema']:g})" if "trained_model" in source.content else ""
     account = (
-        f"{path}: {len(chosen)} tensors loaded; left aside: {', '.join(aside) or 'none'}; "
+        f"{path}: {len(chosen)} tensors loaded{average}; left aside: {', '.join(aside) or 'none'}; "
         f"newly initialised: {', '.join(fresh) or 'none'}"
     )
     differs = source.variant.describe()
