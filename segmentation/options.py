@@ -124,7 +124,7 @@ def add_model_options(parser: Parser) -> None:
         text = f"{side} of the input (default: that of --checkpoint, else 224)"
         group.add_argument(f"--{name}", type=COUNT, metavar="PIXELS", help=text)
     group.add_argument(
-        "--checkpoint", type=path, metavar="PRETRAINED", help="encoder to start from (default: none, random weights)"
+        "--checkpoint", type=path, metavar="PRETRAINED", help="encoder to start from (docs/weights.md; default: none)"
     )
     group.add_argument(
         "--encoder_init",

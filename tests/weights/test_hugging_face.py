@@ -90,6 +90,7 @@ def test_normalisation_is_that_of_the_folder(tmp_path):
         ({"num_attention_heads": 3}, "3 attention heads do not divide the width 128"),
         ({"hidden_act": "silu"}, "activation 'silu'"),
         ({"num_hidden_layers": None}, "config.json: "),
+        ({"layer_norm_eps": "small"}, "config.json: "),
         ({"num_hidden_layers": 5}, "no encoder that is known|another architecture|has blocks"),
     ],
 )

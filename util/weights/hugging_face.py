@@ -124,8 +124,9 @@ def by_mae_names(parameters: dict[str, Tensor], family: Family, depth: int, deco
     blocks = next((each for each in DECODER_BLOCKS if any(name.startswith(each) for name in parameters)), DECODER_BLOCKS[0])
     renamed, used = {}, set()
     for ours, parts in names(family, prefix, depth, decoder_depth, blocks):
-        if all(part in parameters for part in parts):
-            renamed[ours] = torch.cat([parameters[part] for part in parts]) if len(parts) > 1 else parameters[parts[0]]
+        found = [parameters[part] for part in parts if part in parameters]
+        if len(found) == len(parts) and len({value.shape for value in found}) == 1:
+            renamed[ours] = torch.cat(found) if len(found) > 1 else found[0]
             used |= set(parts)
     return renamed | {name: value for name, value in parameters.items() if name not in used}
 
@@ -155,14 +156,16 @@ def load(name: str, weights: bool = True) -> Checkpoint:
     if not files:
         raise InputError(f"{name} holds neither {' nor '.join(WEIGHTS)}")
     content = checkpoint.read(files[0], weights)
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise InputError(f"{files[0]} holds no parameters")
     try:
         depth, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         decoder_depth = int(config.get("decoder_num_hidden_layers") or 0)
         decoder_heads = int(config["decoder_num_attention_heads"]) if decoder_depth else 0
         variant = Variant(
-            norm_eps=float(config.get("layer_norm_eps", 1e-12)),
+            norm_eps=float(config["layer_norm_eps"]),
             layer_scale=bool(family.scales),
             act_layer=ACTIVATIONS[config.get("hidden_act", "gelu")],
             num_heads=heads,
@@ -193,7 +196,7 @@ def family_of(config: dict, name: str) -> Family:
         "gated (SwiGLU) blocks": bool(config.get("use_swiglu_ffn")),
         "no bias of queries, keys and values": config.get("qkv_bias") is False,
         "another number of colours than three": config.get("num_channels", 3) != 3,
-        f"the activation {config.get('hidden_act')!r}": config.get("hidden_act", "gelu") not in ACTIVATIONS,
+        f"the activation {config.get('hidden_act')!r}": str(config.get("hidden_act", "gelu")) not in ACTIVATIONS,
     }
     found = next((words for words, there in unusual.items() if there), None)
     if found:
