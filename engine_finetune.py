@@ -10,7 +10,6 @@ from util.data.augment import mix_batch
 from util.data.images import Images
 from util.data.inference import Inference
 from util.data.loading import WholeImages
-from util.evaluation.metrics import classification_metrics
 from util.masking import SAM, weight_shares
 from util.training.balance import cross_entropy
 from util.training.epoch import Epoch
@@ -74,6 +73,8 @@ def outputs(model: nn.Module, images: WholeImages, inference: Inference) -> tupl
 
 def measure(images: Images, probabilities: Tensor, ordered: bool = False) -> dict:
     """The metrics of a set from its probabilities ``[N, classes]``, with the ``loss``; ``ordered``: classes are grades."""
+    from util.evaluation.metrics import classification_metrics  # scikit-learn, which takes a second to load
+
     results = classification_metrics(images.labels.numpy(), probabilities.numpy(), images.classes, ordered)
     results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), images.labels).item()
     return results

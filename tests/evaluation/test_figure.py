@@ -15,7 +15,7 @@ from util.evaluation import overlay, pictures
 from util.evaluation.calibration import calibration_metrics
 from util.evaluation.gallery import arrange, gallery_cases, gallery_figure
 from util.evaluation.metrics import classification_metrics
-from util.evaluation.preview import Seen, preview_sheet
+from util.evaluation.seen import Seen, preview_sheet
 from util.masking import SAM
 
 DEJAVU = f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf"

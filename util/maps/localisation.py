@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from util.data.images import Images, read_image
@@ -125,6 +124,8 @@ def patch_average_precision(scores: Tensor, covered: Tensor) -> float:
     """
     lesion = torch.cat([torch.ones_like(covered), torch.zeros_like(covered)])
     share = torch.cat([covered, 1 - covered])
+    from sklearn.metrics import average_precision_score  # takes a second to load
+
     return float(average_precision_score(lesion, torch.cat([scores, scores]), sample_weight=share))
 
 

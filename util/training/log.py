@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from util.system import distributed
 
@@ -86,6 +85,8 @@ class RunLog:
                 temporary = self.path.with_name(".log.txt.tmp")
                 temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
                 temporary.replace(self.path)
+            from torch.utils.tensorboard import SummaryWriter  # other processes need not load it
+
             self.writer = SummaryWriter(str(log_dir), purge_step=resume_epoch * steps_per_epoch + resume_step or None)
 
     def scalars(self, values: dict[str, float], step: int) -> None:

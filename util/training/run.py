@@ -10,7 +10,6 @@ from typing import Protocol
 
 from torch.utils.data import DataLoader
 
-from util.evaluation.figure import save
 from util.options.parser import SaveEvery
 from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
@@ -216,6 +215,8 @@ class Training:
     def show(self, name: str, figure, epoch: Epoch, formats: Iterable[str] = ("png",)) -> None:
         """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder (or in other ``formats``), and in TensorBoard."""
         if distributed.is_main():
+            from util.evaluation.figure import save  # matplotlib, which takes a second to load
+
             save(figure, self.workplace.folder, f"{name}-{epoch.number}", formats)
             self._log.figure(name, figure, epoch.number)
 
