@@ -33,6 +33,7 @@ from util.system.console import clock, say
 from util.system.errors import InputError, Stopped, run_script
 from util.system.workplace import environment, make_writable
 from util.training import checkpoint, history
+from util.weights.sources import load_weights
 
 OURS = ("--data_path", "--output_dir", "--resume", "--eval", "--split", "--overwrite", "--log_dir", "--start_epoch")
 # options that an evaluation has too; each takes one value
@@ -80,13 +81,16 @@ def settle(args: argparse.Namespace, words: list[str], folds: list[Fold]) -> dic
     if args.pretrain is None:
         chosen = finetuning.get_args([*words, *data])
         if chosen.finetune:
-            source = checkpoint.load(chosen.finetune, weights=False)
+            source = load_weights(chosen.finetune, weights=False)
             chosen = finetuning.get_args([*words, *data], finetuning.recorded_options(chosen, source))
         checks.batches(chosen.batch_size, chosen.accum_iter, train)
         return {"finetune": plain(chosen)}
     if any(word.split("=")[0] == "--finetune" for word in words):
         raise InputError("--pretrain and --finetune: each names where fine-tuning begins; give one of them")
     pretrain = pretraining.get_args([*args.pretrain, *data])
+    if pretrain.init:
+        initial = load_weights(pretrain.init, weights=False)
+        pretrain = pretraining.get_args([*args.pretrain, *data], pretraining.recorded_options(None, initial))
     model = {"model": pretrain.model.removeprefix("msmae_"), "patch_size": pretrain.patch_size}
     finetune = finetuning.get_args(
         [*words, *data, "--finetune", "of the fold"], {**model, "input_size": pretrain.input_size}

@@ -220,6 +220,15 @@ def test_the_card_tells_what_is_known(export, tmp_path):
     assert "/home/a" not in card and "--device" not in card
 
 
+def test_a_temperature_is_told(export, tmp_path):
+    _, path = classifier(tmp_path)
+    content = checkpoint.load(path).content
+    checkpoint.save(path, **{**content, "decision": {"temperature": 1.5, "cutoff": None}})
+    status, out, err = export(path, "--to", "safetensors", tmp_path / "out")
+    assert status == 0 and "divide them by the temperature 1.5" in out, err
+    assert "divide them by the temperature 1.5" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_figures_of_another_checkpoint_are_not_taken(export, tmp_path):
     _, path = classifier(tmp_path)
     metrics = {"checkpoint": str(written(tmp_path / "b" / "checkpoint-best.pth", load_model(path))), "images": 80, "top1": 1}

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from models_msmae import load_model
+from util.evaluation.decision import Decision, read_decision
 from util.export import hugging_face_format, onnx_format, safetensors_format, timm_format
 from util.export.card import find_metrics, write_card
 from util.export.exported import LARGEST_DIFFERENCE, Exported
@@ -47,6 +48,17 @@ def get_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def decision_in_words(decision: Decision) -> list[str]:
+    """What was chosen for a checkpoint on val/ and is not part of an exported model, a sentence each."""
+    sentences = []
+    if decision.temperature is not None:
+        sentences.append(f"logits are not calibrated: divide them by the temperature {decision.temperature:.6g} for that")
+    if decision.cutoff:
+        value, name = decision.cutoff.value, decision.cutoff.positive
+        sentences.append(f"a probability of {name} from {value:.6g} on is above the cut-off that was chosen for it")
+    return sentences
+
+
 def main() -> None:
     args = get_args()
     if args.with_map and args.to != "onnx":
@@ -56,6 +68,7 @@ def main() -> None:
     origin = load_weights(args.checkpoint)
     if origin.phase == "segmentation":
         raise InputError(f"{args.checkpoint} is a segmentation model; only pre-training and fine-tuning can be exported")
+    decision = read_decision(origin.content, origin.classes or [], origin.path)
     metrics = find_metrics(Path(args.checkpoint), args.metrics)
     exported = Exported(load_model(args.checkpoint), origin)
 
@@ -72,6 +85,7 @@ def main() -> None:
             raise InputError(
                 f"--to {args.to}: the outputs differ by {written.difference:.1e} of the largest; nothing was written"
             )
+        written.notes.extend(decision_in_words(decision))
         write_card(exported, written, unfinished, metrics)
         if args.folder.exists():
             args.folder.rmdir()
