@@ -19,6 +19,7 @@ from util.data.folders import has_split
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
+from util.data.readers.base import Reading
 from util.evaluation.pictures import draw_pictures
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.preview import Preview
@@ -106,7 +107,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
     describe(workplace, "eval", parsed.plain(args))
-    images = Images(files, args.cache, args.on_bad_image)
+    images = Images(files, args.cache, args.on_bad_image, Reading.of(vars(args)))
     note_skipped(workplace.folder, images)
     lesion_masks = find_masks(images, args.lesion_masks)
 
@@ -180,7 +181,8 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in (train_files, val_files))
+    train_images = Images(train_files, args.cache, args.on_bad_image, Reading.of(vars(args)))
+    val_images = Images(val_files, args.cache, args.on_bad_image, train_images.reading)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
@@ -208,8 +210,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), fused=True)
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
+    options = parsed.plain(args) | parsed.range_found(train_images.reading)
     training = Training(
-        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("finetune", options, classes, departures), stepper, loader, (maps,)),
         **parsed.of_training(args),
         resumed=resumed,
     )

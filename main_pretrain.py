@@ -13,6 +13,7 @@ from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
+from util.data.readers.base import Reading
 from util.evaluation.preview import Preview
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
@@ -73,7 +74,8 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = (Images(each, args.cache, args.on_bad_image) for each in (train_files, val_files))
+    train_images = Images(train_files, args.cache, args.on_bad_image, Reading.of(vars(args)))
+    val_images = Images(val_files, args.cache, args.on_bad_image, train_images.reading)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)
@@ -96,8 +98,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
+    options = parsed.plain(args) | parsed.range_found(train_images.reading)
     training = Training(
-        *(workplace, About("pretrain", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("pretrain", options, classes, departures), stepper, loader, (maps,)),
         **parsed.of_training(args),
         resumed=resumed,
     )

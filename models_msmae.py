@@ -21,6 +21,7 @@ from models_vit import (
     select,
     sincos_position_embedding,
 )
+from util.data.readers.base import Reading
 from util.masking import Split
 from util.training import checkpoint
 
@@ -148,7 +149,8 @@ def load_model(path: str | Path) -> VisionTransformer:
     Shapes come from the tensors; head counts from the encoder of that width and depth.
 
     Returns:
-        A :class:`MaskedAutoencoder` where the checkpoint has a decoder, else the encoder with its head and pooling.
+        A :class:`MaskedAutoencoder` where the checkpoint has a decoder, else the encoder with its head and pooling; its
+        ``reading`` says how its images were read.
 
     Raises:
         InputError: when the file is no checkpoint, or holds an encoder of no known width and depth.
@@ -168,4 +170,5 @@ def load_model(path: str | Path) -> VisionTransformer:
     else:
         model = create_encoder(name, source.shape.patch_size, global_pool=source.pooling, **common)
     model.load_state_dict(source.parameters)
+    model.reading = Reading.of(source.options)
     return model.eval()

@@ -11,8 +11,11 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from util.data.images import available_memory, decoded_bytes, default_threads, read_image
+from util.data.augment import recolour
+from util.data.images import available_memory, decoded_bytes, default_threads, read_mask, read_pixels, settled
+from util.data.intensity import Levels, colours, levels_of
 from util.data.loading import SeededDataset
+from util.data.readers.base import AS_IT_IS, MissingPackage, Pixels, Reading
 from util.data.records import some
 from util.system.console import track
 from util.system.errors import InputError
@@ -59,9 +62,9 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     return files
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
+def read_binary(path: Path, size: tuple[int, int], reading: Reading) -> Tensor:
     """A mask ``[H, W]`` bool; raise :class:`InputError` unless it is as large as its image, of 0 and 255 (or 1) only."""
-    mask = read_image(str(path))[0]
+    mask = read_mask(str(path), reading)
     if tuple(mask.shape) != size:
         raise InputError(f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {size[1]} x {size[0]}")
     values = mask.unique().tolist()
@@ -70,62 +73,77 @@ def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     return mask > 0
 
 
-def read(files: Files) -> tuple[Tensor, Tensor]:
-    """An image ``[3, H, W]`` uint8 and its masks ``[classes, H, W]`` bool."""
-    image = read_image(str(files.image))
-    return image, torch.stack([read_mask(path, tuple(image.shape[-2:])) for path in files.masks])
+def read(files: Files, reading: Reading) -> tuple[Pixels, Tensor]:
+    """An image, not scaled yet, and its masks ``[classes, H, W]`` bool."""
+    pixels = read_pixels(str(files.image), reading)
+    return pixels, torch.stack([read_binary(path, tuple(pixels.values.shape[-2:]), reading) for path in files.masks])
 
 
 class Pairs:
     """The images and masks of a split, all read once to find what is wrong before any work, and kept where they fit.
 
+    ``pairs[index]`` is an image ``[3, H, W]``, 0 to 255, uint8 where all images have 8 bits, else float32; and its masks
+    ``[classes, H, W]`` bool.
+
     Attributes:
-        paths: of the images; classes: names of the mask folders.
+        paths, sizes: of the images, and their height and width; classes: names of the mask folders.
+        reading: how images are read, with the intensity range, found in these images where none was given.
 
     Raises:
         InputError: naming all files (the first ten) that cannot be used.
     """
 
-    def __init__(self, root: str, split: str, img_ext: str, mask_ext: str):
+    def __init__(self, root: str, split: str, img_ext: str, mask_ext: str, reading: Reading = AS_IT_IS):
         self.files = find_files(Path(root), split, img_ext, mask_ext)
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
-        keep = decoded_bytes(self.paths) * (3 + len(self.classes)) / 3 < available_memory() / 3
+        keep = decoded_bytes(self.paths, reading) * (3 + len(self.classes)) / 3 < available_memory() / 3
         problems = []
 
-        def check(files: Files) -> tuple[Tensor, Tensor] | None:
+        def check(files: Files) -> tuple[tuple[Pixels, Tensor] | None, Levels | None, tuple[int, int]]:
             try:
-                pair = read(files)
+                pixels, masks = read(files, reading)
+            except MissingPackage:
+                raise
             except InputError as error:
                 problems.append(str(error))
-                return None
-            return pair if keep else None
+                return None, None, (0, 0)
+            return (pixels, masks) if keep else None, levels_of(pixels), tuple(masks.shape[-2:])
 
         with ThreadPoolExecutor(default_threads()) as pool:
             checked = list(track(pool.map(check, self.files), f"reading {root}/{split}", total=len(self.files)))
         if problems:
             more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
             raise InputError("; ".join([*sorted(problems)[:10], *more]))
-        self._kept = checked if keep else None
+        kept, levels, sizes = zip(*checked, strict=True)
+        self._kept, self.sizes, self._deep = kept if keep else None, sizes, any(levels)
+        self.reading = settled(reading, levels, split)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._kept[index] if self._kept else read(self.files[index])
+        pixels, masks = self._kept[index] if self._kept else read(self.files[index], self.reading)
+        image = colours(pixels, self.reading.ends)
+        return (image.float() if self._deep else image), masks
 
 
 def open_pairs(
-    root: str, splits: tuple[str, ...], img_ext: str, mask_ext: str, num_classes: int | None
+    root: str, splits: tuple[str, ...], img_ext: str, mask_ext: str, num_classes: int | None, reading: Reading
 ) -> tuple[Pairs, ...]:
-    """The :class:`Pairs` of the splits, checked to have the same classes, ``num_classes`` of them unless that is None."""
-    opened = tuple(Pairs(root, split, img_ext, mask_ext) for split in splits)
+    """The :class:`Pairs` of the splits, checked to have the same classes, ``num_classes`` of them unless that is None.
+
+    All are read as the first one is, which is the training set where there is one.
+    """
+    opened: list[Pairs] = []
+    for split in splits:
+        opened.append(Pairs(root, split, img_ext, mask_ext, opened[0].reading if opened else reading))
     first, last = opened[0].classes, opened[-1].classes
     if first != last:
         raise InputError(f"--root {root}: {splits[0]}/masks/ holds the folders {first}, {splits[-1]}/masks/ {last}")
     if num_classes not in (None, len(first)):
         raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
-    return opened
+    return tuple(opened)
 
 
 class RandomQuarterTurns(v2.Transform):
@@ -149,6 +167,19 @@ class RandomQuarterTurns(v2.Transform):
         return tv_tensors.wrap(torch.rot90(inpt, params["turns"], (-2, -1)), like=inpt)
 
 
+class Recolour(v2.Transform):
+    """Brightness, contrast and saturation jitter of this strength, of images 0 to 255."""
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def __init__(self, strength: float):
+        super().__init__()
+        self.jitter = v2.ColorJitter(*3 * [strength])
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        return tv_tensors.wrap(recolour(self.jitter, inpt), like=inpt)
+
+
 def resize(size: tuple[int, int], antialias: bool = True) -> v2.Resize:
     """To height and width: images bilinearly, masks to the nearest pixel."""
     return v2.Resize(list(size), antialias=antialias)
@@ -170,7 +201,7 @@ def augmentation(
     whole = crop_scale == (1.0, 1.0)
     steps.append(resize(size, antialias) if whole else v2.RandomResizedCrop(list(size), crop_scale, antialias=antialias))
     if color_jitter:
-        steps.append(v2.ColorJitter(*3 * [color_jitter]))
+        steps.append(Recolour(color_jitter))
     return v2.Compose(steps)
 
 
@@ -181,7 +212,7 @@ def apply(transform: v2.Transform, image: Tensor, masks: Tensor) -> tuple[Tensor
 
 
 class TrainingPairs(SeededDataset):
-    """Augmented images and masks; ``image`` [3, h, w] uint8 and ``masks`` [classes, h, w] uint8."""
+    """Augmented images and masks; ``image`` [3, h, w], 0 to 255 (:class:`Pairs`), and ``masks`` [classes, h, w] uint8."""
 
     def __init__(self, pairs: Pairs, augment: v2.Transform, seed: int):
         super().__init__(pairs.paths, seed)
@@ -193,7 +224,7 @@ class TrainingPairs(SeededDataset):
 
 
 def extension(text: str) -> str:
-    """An argparse type: a file extension, with its dot or without."""
-    if not re.fullmatch(r"\.?\w+", text):
+    """An argparse type: a file extension, with its dot or without; ``.nii.gz`` is one too."""
+    if not re.fullmatch(r"\.?\w+(\.\w+)*", text):
         raise ValueError(text)
     return text if text.startswith(".") else f".{text}"

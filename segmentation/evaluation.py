@@ -9,6 +9,7 @@ from segmentation.data import open_pairs, resize
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
+from util.data.readers.base import Reading
 from util.options import protocol
 from util.options.parsed import plain
 from util.system import distributed
@@ -21,7 +22,8 @@ from util.training import checkpoint
 def evaluate_only(args) -> None:
     """Evaluate ``args.evaluate`` on the validation set of ``args.root``."""
     source = checkpoint.load(args.evaluate)
-    (pairs,) = open_pairs(args.root, ("val",), args.img_ext, args.mask_ext, args.num_classes)
+    reading = Reading.of(vars(args))
+    (pairs,) = open_pairs(args.root, ("val",), args.img_ext, args.mask_ext, args.num_classes, reading)
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")

@@ -6,6 +6,7 @@ from typing import Any
 
 from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
+from util.options.finetuning import OF_READING
 from util.options.protocol import spelled
 from util.system.errors import InputError
 from util.training import checkpoint
@@ -65,7 +66,10 @@ def settle(args: argparse.Namespace, typed: set[str]) -> dict:
         known = with_protocol(source.options if args.evaluate else options_to_go_on_with(source))
         protocol = PROTOCOLS[known["protocol"]]
         if args.evaluate:
-            known = {name: value for name, value in known.items() if name in protocol or name == "protocol"}
+            kept = (*protocol, *OF_READING, "protocol")
+            known = {name: value for name, value in known.items() if name in kept}
+        if typed & {"intensity_range", "window"}:  # one replaces the other
+            known |= {"intensity_range": None, "window": None}
         settled = {**protocol, **known}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in settled.items() if name in vars(args)

@@ -15,6 +15,7 @@ from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
 from util.data.loading import training_loader
+from util.data.readers.base import Reading
 from util.options import checks, parsed, protocol
 from util.system.console import say
 from util.system.errors import run_script
@@ -35,7 +36,9 @@ def main() -> None:
     default = default_folder(args.dataset, args.name)
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
-    val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
+    train_pairs, val_pairs = open_pairs(
+        args.root, ("train", "val"), args.img_ext, args.mask_ext, args.num_classes, Reading.of(vars(args))
+    )
     checks.batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
@@ -92,8 +95,9 @@ def main() -> None:
         gamma=args.gamma,
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+    options = parsed.plain(args) | parsed.range_found(train_pairs.reading)
     training = Training(
-        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing), stepper, loader),
+        *(workplace, About("segmentation", options, val_pairs.classes, departing), stepper, loader),
         [schedule] if isinstance(schedule, Plateau) else [],
         **parsed.of_training(args),
         resumed=resumed,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from torchvision.datasets import ImageFolder
 
+from util.data import readers
 from util.data.tables import read_table
 from util.system.errors import InputError
 
@@ -39,7 +40,7 @@ def read_records(
     """The images of a data set, split by split: folders in ImageFolder's order, a table's rows in the file's.
 
     Args:
-        data_path: a folder or a table.
+        data_path: a folder, a table, or a file that holds a whole data set.
         splits: those to read, where they are there.
         needed: those of them that must be there.
         patients: a CSV file with columns ``path`` and ``patient`` (:func:`with_patients`), beside folders.
@@ -52,6 +53,8 @@ def read_records(
     """
     if data_path.is_dir():
         records = [record for split in splits for record in _folder(data_path / split, split, split in needed)]
+    elif data_path.is_file() and (held := readers.entries(str(data_path))) is not None:
+        records = [Record(*entry) for entry in held if entry.split in splits]
     elif data_path.is_file():
         records = [record for record in read_rows(data_path, ("path", "label", "split"), note) if record.split in splits]
         records.sort(key=lambda record: SPLITS.index(record.split))  # rows of a split keep their order
@@ -99,7 +102,7 @@ def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = p
 def image_folder(folder: Path, split: str) -> list[Record]:
     """The images of ``folder/CLASS/*`` in ImageFolder's order; a class folder may be empty."""
     try:
-        folder_images = ImageFolder(str(folder), allow_empty=True)
+        folder_images = ImageFolder(str(folder), is_valid_file=readers.is_image, allow_empty=True)
     except FileNotFoundError:  # no class folder
         raise InputError(f"{folder}: no folder of a class in it; images belong in {folder}/CLASS/") from None
     return [Record(path, folder_images.classes[label], split) for path, label in folder_images.samples]

@@ -15,6 +15,7 @@ PROTOCOLS: dict[str, dict] = {
     "paper": {"masking": "attention"},
     "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
 }
+OF_READING = ("intensity_range", "window", "frame", "slice")
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
@@ -70,6 +71,7 @@ def get_args(
         "--ordered", action="store_true", help="classes are grades in order: --eval adds quadratic kappa"
     )
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
+    checks.reading(args)
     if args.eval and args.resume in (None, "auto"):
         raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
     if not args.eval and (args.split or args.ordered):
@@ -95,7 +97,8 @@ def get_args(
 
 
 def recorded_options(args: argparse.Namespace, source: Checkpoint | None, encoders: dict[str, dict]) -> dict:
-    """What a checkpoint says of the options: all when a run goes on, its model's and maps' in an evaluation, else the shape.
+    """What a checkpoint says of the options: all when a run goes on; in an evaluation those of its model, its maps and how
+    images are read; else the shape.
 
     Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
     """
@@ -109,7 +112,7 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None, encode
     if args.eval or source.is_finetuned:
         shape["pool"] = source.pooling
     if args.eval:
-        shape |= {name: source.options[name] for name in OF_MAPS if name in source.options}
+        shape |= {name: source.options[name] for name in (*OF_MAPS, *OF_READING) if name in source.options}
     return shape
 
 

@@ -49,6 +49,7 @@ def get_args(
     )
     groups.add_running_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
+    checks.reading(args)
     if args.resume and recorded is None:
         return args
     checks.data_path(args.data_path)

@@ -8,6 +8,7 @@ from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
+    *("intensity_range", "window", "frame", "slice"),
     *("patients", "on_patient_leak", "on_leak", "split", "ordered"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
@@ -35,6 +36,8 @@ def parse(
     typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
     typed = {name: value for name, value in typed.items() if value is not not_typed}
     recorded = {name: value for name, value in (recorded or {}).items() if name in names}
+    if typed.keys() & {"intensity_range", "window"}:  # one replaces the other
+        recorded = {name: value for name, value in recorded.items() if name not in ("intensity_range", "window")}
     if "protocol" in typed:
         defaults = {**recorded, **protocols[typed["protocol"]]}
     else:
