@@ -93,7 +93,7 @@ def from_array(array: np.ndarray, told: Ends | None = None, own: Ends | None = N
         array = array.astype(np.float32)
     elif array.dtype == np.int8:
         array = array.astype(np.int16)
-    native = np.ascontiguousarray(np.moveaxis(array, -1, 0), dtype=array.dtype.newbyteorder("="))
+    native = np.require(np.moveaxis(array, -1, 0), array.dtype.newbyteorder("="), ["C", "W"])
     return Pixels(torch.from_numpy(native).expand(3, -1, -1) if native.dtype == np.uint8 else torch.from_numpy(native),
                   told, own, inverted)  # fmt: skip
 

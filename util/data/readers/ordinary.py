@@ -10,8 +10,8 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 
 def _is_ordinary(head: bytes) -> bool:
-    """Common formats by their first bytes, so that they need no extension; a PNG of 16 bits has a reader of its own."""
-    png = head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] != b"\x10"
+    """Common formats by their first bytes, so that they need no extension; a deep PNG in colour has its own reader."""
+    png = head[:8] == b"\x89PNG\r\n\x1a\n" and (head[24:25] != b"\x10" or head[25:26] == b"\0")
     return png or head[:3] == b"\xff\xd8\xff" or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
@@ -30,11 +30,12 @@ def decode(image: Image.Image, told: Ends | None = None, inverted: bool = False)
         pixels = from_array(np.asarray(image), told, inverted=inverted)
     else:
         pixels = Pixels(TF.pil_to_tensor(image.convert("RGB")))
-    orientation = _orientation(image)  # once it is loaded: Pillow turns some formats itself, and then says so
+    orientation = orientation_of(image)  # once it is loaded: Pillow turns some formats itself, and then says so
     return pixels if orientation == 1 else pixels._replace(values=upright(pixels.values, orientation))
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF tag Orientation; 1, upright, where there is none."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
         return orientation if orientation in range(1, 9) else 1

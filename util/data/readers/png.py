@@ -1,12 +1,20 @@
-"""PNG of 16 bits a channel, grey or colour, which Pillow would reduce to 8 bits where it is colour."""
+"""PNG in colour with 16 bits a channel, of which Pillow would leave 8."""
 
-from torchvision.io import ImageReadMode, decode_png, read_file
+from pathlib import Path
 
-from util.data.readers.base import Pixels, Reading, from_array, reader
+from PIL import Image
+
+from util.data.readers.base import Pixels, Reading, from_array, need, reader, upright
+from util.data.readers.ordinary import orientation_of
 
 
-@reader("PNG, 16 bits", lambda head: head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10")
+def _is_deep_colour(head: bytes) -> bool:
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24:25] == b"\x10" and head[25:26] != b"\0"
+
+
+@reader("PNG, 16 bits, in colour", _is_deep_colour)
 def read(path: str, reading: Reading) -> Pixels:
     """The bits in use are not told: 12-bit images are often stored so."""
-    image = decode_png(read_file(path), ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    return from_array(image.permute(1, 2, 0).numpy())
+    pixels = from_array(need("imagecodecs").png_decode(Path(path).read_bytes()))
+    with Image.open(path) as image:
+        return pixels._replace(values=upright(pixels.values, orientation_of(image)))

@@ -8,17 +8,24 @@ from PIL import Image
 from util.data.readers.base import Ends, Pixels, Reading, chosen_frame, from_array, need, reader, upright
 from util.data.readers.ordinary import decode
 
-BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, ORIENTATION, WHITE_IS_ZERO = 258, 262, 270, 274, 0
+BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, ORIENTATION = 258, 262, 270, 274  # tags
+WHITE_IS_ZERO, PALETTE, CMYK = 0, 3, 5  # of PHOTOMETRIC
 
 
-@reader("TIFF", lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+def _is_tiff(head: bytes) -> bool:
+    """By the first four bytes; a DICOM file may begin as a TIFF, for programs that know no DICOM."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and head[128:132] != b"DICM"
+
+
+@reader("TIFF", _is_tiff)
 def read(path: str, reading: Reading) -> Pixels:
     """One page; of several, the one that --frame says, counted over all that are no thumbnails."""
     try:
         with Image.open(path) as image:
             bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
             several = image.n_frames > 1 or "ImageJ=" in str(image.tag_v2.get(DESCRIPTION, ""))
-            if not several and (bits <= 8 or image.mode.startswith("I;16")):
+            turned = image.tag_v2.get(ORIENTATION, 1) != 1  # Pillow 13 tears images that lie on their side
+            if not (several or turned) and (bits <= 8 or image.mode.startswith("I;16")):
                 white_is_zero = bits > 8 and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
                 return decode(image, bits_in_use(bits), white_is_zero)
     except Image.UnidentifiedImageError:
@@ -26,12 +33,13 @@ def read(path: str, reading: Reading) -> Pixels:
     with need("tifffile").TiffFile(path) as file:
         pages = [(series, number) for series in file.series for number in range(pages_of(series))]
         series, number = pages[chosen_frame(len(pages), reading)]
-        page = series.keyframe
-        tags = page.tags
-        orientation = tags[ORIENTATION].value if ORIENTATION in tags else 1
-        pixels = from_array(
-            picture(series, number), bits_in_use(page.bitspersample), inverted=page.photometric == WHITE_IS_ZERO
-        )
+        page, array = series.keyframe, picture(series, number)
+        if page.photometric == CMYK:
+            raise ValueError("a page in CMYK: save it as RGB")
+        if page.photometric == PALETTE and page.colormap is not None:
+            array = (np.moveaxis(page.colormap, 0, -1)[array] >> 8).astype(np.uint8)
+        pixels = from_array(array, bits_in_use(page.bitspersample), inverted=page.photometric == WHITE_IS_ZERO)
+        orientation = page.tags[ORIENTATION].value if ORIENTATION in page.tags else 1
         return pixels._replace(values=upright(pixels.values, int(orientation)))
 
 
