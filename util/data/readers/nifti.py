@@ -26,7 +26,7 @@ def _is_nifti(head: bytes) -> bool:
 
 @reader("NIfTI", _is_nifti)
 def read(path: str, reading: Reading) -> Pixels:
-    """A slice seen from the patient's left, back or feet (``--slice`` 0, 1, 2); the patient's front or head is up.
+    """A slice seen from the right, the back or above (``--slice`` 0, 1, 2), with the head or else the front up.
 
     Of several volumes (time, diffusion), --frame says which.
     """
