@@ -217,3 +217,23 @@ def test_wrong_options_are_one_line(options, named, call, phantoms):
     for script in ("main_pretrain.py", "main_finetune.py"):
         status, _, err = call(f"{script} --data_path {phantoms} {options}")
         assert status == 2 and named in err and len(err.splitlines()) == 1
+
+
+def test_util_explain_reads_as_the_model_was_trained(deep, call, tmp_path):
+    """By the range in the checkpoint, or by what is said; not by the levels of the one image."""
+    from models_msmae import load_model
+    from util import explain
+    from util.data.augment import denormalize
+
+    command = (
+        f"main_pretrain.py {TINY_PRETRAIN} --epochs 1 --warmup_epochs 0 --data_path {deep} --output_dir {tmp_path / 'run'}"
+    )
+    assert call(command)[0] == 0
+    model = load_model(tmp_path / "run" / "checkpoint-last.pth")
+    dark = grey12(np.random.default_rng(1), scale=0.25)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    shown = denormalize(explain.network_input(model, str(tmp_path / "dark.png")))
+    assert model.reading.intensity_range[1] > 3900 and 0.2 < shown.max() < 0.27
+    bright = denormalize(explain.network_input(model, str(tmp_path / "dark.png"), Reading(window=(500, 1000))))
+    assert bright.max() > 0.95
+    assert explain.attention_map(model, str(tmp_path / "dark.png"), reading=Reading(window=(500, 1000))).shape == (4, 4)

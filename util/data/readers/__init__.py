@@ -48,7 +48,10 @@ def is_image(path: str) -> bool:
 
 def entries(path: str) -> list[Entry] | None:
     """The images of a file that holds a whole data set; None for any other file."""
-    reader = find(path)
+    try:
+        reader = find(path)
+    except OSError:
+        return None
     return reader.entries(path) if reader and reader.entries else None
 
 
