@@ -2,6 +2,12 @@
 """Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
 with --eval."""
 
+from util.options.finetuning import get_args, goes_on, protocol_of, recorded_options
+from util.system.errors import InputError, run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(get_args)
+
 import argparse
 import json
 from pathlib import Path
@@ -12,14 +18,14 @@ from timm.data.random_erasing import RandomErasing
 from torch import nn
 
 import engine_finetune as engine
-from models_vit import ENCODERS, VisionTransformer, create_encoder
+from models_vit import VisionTransformer, create_encoder
 from util.data.augment import Augment
 from util.data.copies import open_for_evaluation, open_for_training
 from util.data.folders import has_split
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.evaluation.pictures import draw_pictures
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.preview import Preview
@@ -28,11 +34,9 @@ from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
-from util.options import checks, finetuning, parsed, protocol
-from util.options.finetuning import goes_on, recorded_options
+from util.options import checks, parsed, protocol
 from util.system import distributed
 from util.system.console import say
-from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import (
     check_evaluation_folder,
@@ -49,11 +53,6 @@ from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
-
-
-def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options (:func:`util.options.finetuning.get_args`)."""
-    return finetuning.get_args(ENCODERS, arguments, recorded, __doc__)
 
 
 def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
@@ -148,9 +147,9 @@ def main() -> None:
     args = get_args()
     if args.eval:
         evaluated = checkpoint.load(args.resume)
-        return evaluate_only(get_args(recorded=recorded_options(args, evaluated, ENCODERS)), evaluated)
+        return evaluate_only(get_args(recorded=recorded_options(args, evaluated)), evaluated)
     source = find_source(args)
-    args = get_args(recorded=recorded_options(args, source, ENCODERS))
+    args = get_args(recorded=recorded_options(args, source))
     resumed = source if source and goes_on(args, source) else None
 
     # what can be wrong is found before any image is read
@@ -163,7 +162,7 @@ def main() -> None:
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
-    departures = protocol.departures(args, finetuning.protocol_of(args, ENCODERS))
+    departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
     say(protocol.remark_on_masking(args.masking, args.protocol))
 
@@ -210,7 +209,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), fused=True)
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
-    options = parsed.plain(args) | parsed.range_found(train_images.reading)
+    options = parsed.plain(args) | train_images.reading.recorded
     training = Training(
         *(workplace, About("finetune", options, classes, departures), stepper, loader, (maps,)),
         **parsed.of_training(args),

@@ -2,35 +2,35 @@
 """Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is supervised, and
 after some epochs its attention map chooses the patches to mask."""
 
+from util.options.pretraining import get_args, protocol_of
+from util.system.errors import run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(get_args)
+
 import argparse
 
 import torch
 
 import engine_pretrain as engine
-from models_msmae import AUTOENCODERS, create_autoencoder
+from models_msmae import create_autoencoder
 from util.data.augment import Augment
 from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.evaluation.preview import Preview
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
-from util.options import checks, parsed, pretraining, protocol
+from util.options import checks, parsed, protocol
 from util.system.console import say
-from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
 from util.training.run import About, Training
-
-
-def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options (:func:`util.options.pretraining.get_args`)."""
-    return pretraining.get_args(AUTOENCODERS, arguments, recorded, __doc__)
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:
@@ -58,7 +58,7 @@ def main() -> None:
     folder = training_folder(args.output_dir, default_folder, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
-    departures = protocol.departures(args, pretraining.protocol_of(args, AUTOENCODERS))
+    departures = protocol.departures(args, protocol_of(args))
     say(protocol.describe(args.protocol, departures))
 
     # model
@@ -98,7 +98,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
-    options = parsed.plain(args) | parsed.range_found(train_images.reading)
+    options = parsed.plain(args) | train_images.reading.recorded
     training = Training(
         *(workplace, About("pretrain", options, classes, departures), stepper, loader, (maps,)),
         **parsed.of_training(args),

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models_vit import (
-    ENCODERS,
     Block,
     VisionTransformer,
     create_encoder,
@@ -21,8 +20,9 @@ from models_vit import (
     select,
     sincos_position_embedding,
 )
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.masking import Split
+from util.sizes import AUTOENCODERS, ENCODERS
 from util.training import checkpoint
 
 
@@ -128,14 +128,6 @@ class MaskedAutoencoder(VisionTransformer):
             pixels = self.pixels(images, split.masked)
             prediction = prediction * (pixels.var(-1, keepdim=True) + 1e-6).sqrt() + pixels.mean(-1, keepdim=True)
         return prediction
-
-
-DECODERS = {  # of small encoders smaller than MAE's, so that the decoder does not outweigh them
-    "vit_micro_patch8": {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 4},
-    "vit_tiny_patch16": {"decoder_embed_dim": 192, "decoder_depth": 4, "decoder_num_heads": 6},
-    "vit_small_patch16": {"decoder_embed_dim": 256, "decoder_depth": 4, "decoder_num_heads": 8},
-}
-AUTOENCODERS = {f"msmae_{name}": {**ENCODERS[name], **DECODERS.get(name, {})} for name in ENCODERS}
 
 
 def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> MaskedAutoencoder:

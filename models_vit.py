@@ -14,6 +14,7 @@ from timm.models import vision_transformer
 from torch import Tensor, nn
 
 from util.maps.attention import accumulate_relevance, average_heads, scale_to_unit
+from util.sizes import ENCODERS
 
 
 class Attention(vision_transformer.Attention):
@@ -238,16 +239,6 @@ def recorded(layers: Sequence[Attention]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.record, layer.attn = False, None
-
-
-ENCODERS = {  # micro is for small images and quick studies: what the demo and the tests use
-    "vit_micro_patch8": {"patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
-    "vit_tiny_patch16": {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3},
-    "vit_small_patch16": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6},
-    "vit_base_patch16": {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
-    "vit_large_patch16": {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16},
-    "vit_huge_patch14": {"patch_size": 14, "embed_dim": 1280, "depth": 32, "num_heads": 16},
-}
 
 
 def create_encoder(name: str, patch_size: int | None = None, **kwargs) -> VisionTransformer:

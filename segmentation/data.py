@@ -1,6 +1,5 @@
 """Images with their masks: found, checked before any work, and moved together."""
 
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,8 @@ from util.data.augment import recolour
 from util.data.images import available_memory, decoded_bytes, default_threads, read_mask, read_pixels, settled
 from util.data.intensity import Levels, colours, levels_of
 from util.data.loading import SeededDataset
-from util.data.readers.base import AS_IT_IS, MissingPackage, Pixels, Reading
+from util.data.readers.base import MissingPackage, Pixels
+from util.data.reading import AS_IT_IS, Reading
 from util.data.records import some
 from util.system.console import track
 from util.system.errors import InputError
@@ -221,10 +221,3 @@ class TrainingPairs(SeededDataset):
     def draw(self, index: int) -> dict:
         image, masks = apply(self.augment, *self.pairs[index])
         return {"image": image, "masks": masks}
-
-
-def extension(text: str) -> str:
-    """An argparse type: a file extension, with its dot or without; ``.nii.gz`` is one too."""
-    if not re.fullmatch(r"\.?\w+(\.\w+)*", text):
-        raise ValueError(text)
-    return text if text.startswith(".") else f".{text}"

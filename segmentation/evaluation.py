@@ -9,7 +9,7 @@ from segmentation.data import open_pairs, resize
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.options import protocol
 from util.options.parsed import plain
 from util.system import distributed

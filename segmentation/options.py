@@ -1,9 +1,8 @@
 """The options of segmentation/train.py."""
 
 import argparse
+import re
 
-from models_vit import ENCODERS
-from segmentation.data import extension
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
@@ -11,6 +10,7 @@ from util.options.groups import add_reading_options, add_running_options, defaul
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 
 SCHEDULERS = {"CosineAnnealingLR": "cosine", "ReduceLROnPlateau": "plateau", "MultiStepLR": "multistep"}
@@ -213,3 +213,10 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--nesterov needs --momentum above 0")
     checks.reading(args)
     checks.training(args)
+
+
+def extension(text: str) -> str:
+    """An argparse type: a file extension, with its dot or without; ``.nii.gz`` is one too."""
+    if not re.fullmatch(r"\.?\w+(\.\w+)*", text):
+        raise ValueError(text)
+    return text if text.startswith(".") else f".{text}"

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
 from util.options.finetuning import OF_READING
 from util.options.protocol import spelled
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint

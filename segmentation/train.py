@@ -6,19 +6,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from this folder as from any other
 
+from segmentation.options import get_args, make_parser
+from util.system.errors import run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(make_parser().parse_args)
+
 from segmentation import engine
 from segmentation.data import TrainingPairs, augmentation, open_pairs, resize
 from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
-from segmentation.options import get_args
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
 from util.data.loading import training_loader
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.options import checks, parsed, protocol
 from util.system.console import say
-from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, open_workplace, training_folder
 from util.training import checkpoint
@@ -95,7 +99,7 @@ def main() -> None:
         gamma=args.gamma,
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
-    options = parsed.plain(args) | parsed.range_found(train_pairs.reading)
+    options = parsed.plain(args) | train_pairs.reading.recorded
     training = Training(
         *(workplace, About("segmentation", options, val_pairs.classes, departing), stepper, loader),
         [schedule] if isinstance(schedule, Plateau) else [],

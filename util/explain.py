@@ -15,7 +15,7 @@ from torch import Tensor
 from util.data.augment import denormalize, normalize
 from util.data.images import read_image
 from util.data.loading import resize_whole
-from util.data.readers.base import AS_IT_IS, Reading
+from util.data.reading import AS_IT_IS, Reading
 from util.maps import sources
 from util.masking import SAM, Split
 from util.system.errors import InputError

@@ -21,7 +21,7 @@ from models_msmae import load_model
 from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.inference import Inference
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.maps.sources import canonical, maps_by_source
 from util.masking import SAM
 from util.system.errors import InputError, run_script

@@ -14,7 +14,7 @@ from util.data.folders import open_splits
 from util.data.images import Images, read_image
 from util.data.intensity import Levels, shared_range
 from util.data.loading import TrainingImages, resize_whole
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 
 HOT = 5000  # one pixel that 12 bits do not hold
 

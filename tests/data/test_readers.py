@@ -13,7 +13,7 @@ from util.data import readers
 from util.data.folders import open_splits
 from util.data.images import Images, read_image, read_mask, read_pixels
 from util.data.intensity import colours
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.data.records import read_records
 from util.system.errors import InputError
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from segmentation import train
 from segmentation.data import apply, augmentation, open_pairs
-from util.data.readers.base import Reading
+from util.data.reading import Reading
 from util.phantom import draw_phantom
 from util.system.errors import run_script
 

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from util.data import readers
 from util.data.folders import LabelledFiles
 from util.data.intensity import Levels, colours, far_outside, levels_of, shared_range
-from util.data.readers.base import AS_IT_IS, MissingPackage, Pixels, Reading
-from util.system import distributed
+from util.data.readers.base import MissingPackage, Pixels
+from util.data.reading import AS_IT_IS, Reading
+from util.system import cores, distributed
 from util.system.console import say, track
 from util.system.errors import InputError
 
@@ -63,7 +64,7 @@ def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
 
 def default_threads() -> int:
     """As many threads for decoding and resizing as there are cores, eight at most."""
-    return min(8, os.cpu_count() or 1)
+    return min(8, cores.usable())
 
 
 def available_memory() -> int:

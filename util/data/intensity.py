@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from util.data.readers.base import Ends, Pixels
+from util.data.readers.base import Pixels
+from util.data.reading import Ends
 
 TAIL = 0.1  # percent of an image's pixels that its ends leave out on either side
 OTHERS = 5  # percent of the images that the range leaves out on either side

@@ -7,14 +7,17 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from util.data.images import Images
-from util.data.inference import Inference
 from util.maps.attention import scale_to_unit
 from util.system.errors import InputError
+
+if TYPE_CHECKING:  # reading images takes torchvision, a second to load
+    from util.data.images import Images
+    from util.data.inference import Inference
 
 FLOOR = 1e-3  # added to the blocks' maps in [0, 1], so that a single block cannot strike out a patch
 
@@ -130,7 +133,7 @@ def map_of(view: View, name: str) -> Tensor:
 
 
 def maps(
-    model: torch.nn.Module, images: Images, inference: Inference, name: str, chosen: Sequence[int] | None = None
+    model: torch.nn.Module, images: "Images", inference: "Inference", name: str, chosen: Sequence[int] | None = None
 ) -> Tensor:
     """The maps of a set, or of ``chosen`` images of it, from one source, ``[N, gh, gw]`` in [0, 1]."""
 
@@ -140,7 +143,9 @@ def maps(
     return inference.over(compute, model, images, f"maps of {images.split}", chosen)
 
 
-def maps_by_source(model: torch.nn.Module, images: Images, inference: Inference, chosen: Sequence[int]) -> dict[str, Tensor]:
+def maps_by_source(
+    model: torch.nn.Module, images: "Images", inference: "Inference", chosen: Sequence[int]
+) -> dict[str, Tensor]:
     """The maps of some images of a set from every source, ``[N, gh, gw]`` each."""
     every = names(len(model.blocks))
 

@@ -3,34 +3,36 @@
 import argparse
 from pathlib import Path
 
+from util.data.reading import Reading
 from util.maps import sources
 from util.options import checks, groups, protocol
 from util.options.parser import RATIO, Parser, number
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
 
+ABOUT = (
+    "Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or "
+    "evaluate it with --eval."
+)
 # masking None: on all patches, unless ratios are given
 PROTOCOLS: dict[str, dict] = {
     "paper": {"masking": "attention"},
     "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
 }
-OF_READING = ("intensity_range", "window", "frame", "slice")
+OF_READING = tuple(Reading.__dataclass_fields__)
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
-def get_args(
-    encoders: dict[str, dict], arguments: list[str] | None = None, recorded: dict | None = None, about: str | None = None
-) -> argparse.Namespace:
+def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
     """The options; ``recorded`` are those of the checkpoint to begin from, which untyped ones are taken from.
-
-    ``encoders`` are the models to choose from, by name, with their patch size and depth.
 
     Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
     """
-    parser = Parser(about or "")
+    parser = Parser(ABOUT)
     groups.add_data_options(parser)
-    model = groups.add_model_options(parser, list(encoders))
+    model = groups.add_model_options(parser, list(ENCODERS))
     parser.groups["paper"].add_argument(
         "--finetune",
         metavar="CHECKPOINT",
@@ -87,16 +89,16 @@ def get_args(
     checks.data_path(args.data_path)
     args.model = args.model or "vit_base_patch16"
     args.input_size = args.input_size or 224
-    args.patch_size = args.patch_size or encoders[args.model]["patch_size"]
+    args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
     args.pool = args.pool or "avg"
     patches = checks.grid(args.input_size, args.patch_size)
-    sources.check(args.map, encoders[args.model]["depth"])
+    sources.check(args.map, ENCODERS[args.model]["depth"])
     if args.masking != "none" and not args.eval:
         checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     return args
 
 
-def recorded_options(args: argparse.Namespace, source: Checkpoint | None, encoders: dict[str, dict]) -> dict:
+def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
     """What a checkpoint says of the options: all when a run goes on; in an evaluation those of its model, its maps and how
     images are read; else the shape.
 
@@ -108,7 +110,7 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None, encode
         return options_to_go_on_with(source)
     shape: dict = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
     if not args.model:
-        shape["model"] = source.encoder_name(encoders)
+        shape["model"] = source.encoder_name(ENCODERS)
     if args.eval or source.is_finetuned:
         shape["pool"] = source.pooling
     if args.eval:
@@ -121,8 +123,8 @@ def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
     return bool(args.resume) and not args.eval and source.path != Path(args.finetune or "")
 
 
-def protocol_of(args: argparse.Namespace, encoders: dict[str, dict]) -> argparse.Namespace:
+def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
     """The options as their protocol has them."""
-    pure = get_args(encoders, ["--data_path", args.data_path, "--protocol", args.protocol])
+    pure = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
     pure.map = protocol.finetuning_map(args)
     return pure

@@ -1,10 +1,10 @@
 """The options that both entry scripts have, in groups. Names follow MAE's."""
 
 import argparse
-import os
 
 from util.maps import sources
 from util.options.parser import COUNT, MASK_RATIO, NOT_NEGATIVE, RATIO, SHARE, THROW_RATIO, Parser, SaveEvery, number
+from util.system import cores
 
 
 def add_data_options(parser: Parser) -> None:
@@ -69,7 +69,7 @@ def add_data_options(parser: Parser) -> None:
 
 
 def add_reading_options(group: argparse._ArgumentGroup) -> None:
-    """How image files are read (:class:`util.data.readers.base.Reading`)."""
+    """How image files are read (:class:`util.data.reading.Reading`)."""
     group.add_argument(
         "--intensity_range",
         type=number(float),
@@ -98,7 +98,7 @@ def add_reading_options(group: argparse._ArgumentGroup) -> None:
 
 def default_workers() -> int:
     """As many workers as there are cores to spare, ten at most as in MAE."""
-    return min(10, os.cpu_count() or 1)
+    return min(10, cores.usable())
 
 
 def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:
@@ -195,9 +195,10 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--device", help="such as cuda, cuda:1 or cpu (default: cuda where there is a GPU, else cpu)")
     group.add_argument(
         "--amp",
-        choices=("auto", "bf16", "fp16", "fp32"),
+        choices=("auto", "bf16", "fp16", "tf32", "fp32"),
         default="auto",
-        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32",
+        help="number format of matrix products; auto: bf16 where the hardware has it, else fp32; tf32: fp32 with "
+        "rounded products, on a GPU",
     )
     group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
     group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import nn
 
-from util.data.readers.base import Reading
 from util.options.parser import SaveEvery
 
 
@@ -16,11 +15,6 @@ def plain(args: argparse.Namespace) -> dict:
         return str(value) if isinstance(value, SaveEvery) else list(value) if isinstance(value, tuple) else value
 
     return {name: value_of(value) for name, value in vars(args).items()}
-
-
-def range_found(reading: Reading) -> dict:
-    """The intensity range of the training images, as a checkpoint keeps it: what was found where no option said one."""
-    return {"intensity_range": list(reading.intensity_range)} if reading.intensity_range else {}
 
 
 def of_training(args: argparse.Namespace) -> dict:

@@ -5,26 +5,27 @@ import argparse
 from util.maps import sources
 from util.options import checks, groups, protocol
 from util.options.parser import NOT_NEGATIVE, RATIO, Parser, number
+from util.sizes import AUTOENCODERS
 from util.system.errors import InputError
 
+ABOUT = (
+    "Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is "
+    "supervised, and after some epochs its attention map chooses the patches to mask."
+)
 PROTOCOLS = {
     "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},
     "tuned": {"map": "consensus", "map_temperature": 0.4, "random_share": 0.5},
 }
 
 
-def get_args(
-    autoencoders: dict[str, dict], arguments: list[str] | None = None, recorded: dict | None = None, about: str | None = None
-) -> argparse.Namespace:
+def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
     """The options; ``recorded`` are those of the checkpoint that --resume names, which untyped ones are taken from.
-
-    ``autoencoders`` are the models to choose from, by name, with their patch size and depth.
 
     Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
     """
-    parser = Parser(about or "")
+    parser = Parser(ABOUT)
     groups.add_data_options(parser)
-    model = groups.add_model_options(parser, list(autoencoders))
+    model = groups.add_model_options(parser, list(AUTOENCODERS))
     parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)
     model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
     masking = groups.add_masking_options(parser, ("attention", "random"), loc_interval=40)
@@ -54,11 +55,11 @@ def get_args(
         return args
     checks.data_path(args.data_path)
     checks.training(args)
-    args.patch_size = args.patch_size or autoencoders[args.model]["patch_size"]
+    args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
     patches = checks.grid(args.input_size, args.patch_size)
     checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     checks.ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
-    sources.check(args.map, autoencoders[args.model]["depth"])
+    sources.check(args.map, AUTOENCODERS[args.model]["depth"])
     if args.masking == "attention" and sources.reads_head(args.map) and not args.class_weight:
         raise InputError(
             f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
@@ -72,6 +73,6 @@ def get_args(
     return args
 
 
-def protocol_of(args: argparse.Namespace, autoencoders: dict[str, dict]) -> argparse.Namespace:
+def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
     """The options as their protocol has them."""
-    return get_args(autoencoders, ["--data_path", args.data_path, "--protocol", args.protocol])
+    return get_args(["--data_path", args.data_path, "--protocol", args.protocol])

@@ -2,13 +2,14 @@
 
 import argparse
 
+from util.data.reading import Reading
 from util.options.parsed import plain
 from util.options.parser import MASK_RATIO, THROW_RATIO, Parser
 from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
-    *("intensity_range", "window", "frame", "slice"),
+    *Reading.__dataclass_fields__,
     *("patients", "on_patient_leak", "on_leak", "split", "ordered"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file as load_safetensors
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from util.options.retired import LAST_COMMIT, by_todays_names
@@ -166,7 +164,9 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
     check_file(path, checksums=weights)
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_safetensors(path)
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
@@ -260,6 +260,8 @@ def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> 
         name: value for name, value in parameters.items() if name in state and not (new_head and name.startswith("head."))
     }
     if there.num_patches != wanted.num_patches:
+        from timm.layers import resample_abs_pos_embed
+
         chosen["pos_embed"] = resample_abs_pos_embed(chosen["pos_embed"], list(model.grid_size))
     wrong = [name for name, value in chosen.items() if value.shape != state[name].shape]
     if wrong:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from util.data.readers.base import READERS, Entry, Pixels, Reader, Reading
+from util.data.readers.base import READERS, Entry, Pixels, Reader
+from util.data.reading import Reading
 
 HEAD = 4096  # bytes of a file that are looked at
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from util.data.readers.base import Ends, Pixels, Reading, chosen_frame, from_array, need, reader
+from util.data.readers.base import Pixels, chosen_frame, from_array, need, reader
+from util.data.reading import Ends, Reading
 
 DIRECTORY = b"1.2.840.10008.1.3.10"  # a DICOMDIR: a list of files
 LUT_PARTS = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]

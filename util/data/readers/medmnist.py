@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.readers.base import Entry, Pixels, Reading, chosen_slice, from_array, reader
+from util.data.readers.base import Entry, Pixels, chosen_slice, from_array, reader
+from util.data.reading import Reading
 from util.system.errors import InputError
 
 SPLITS = ("train", "val", "test")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from util.data.readers.base import Pixels, Reading, chosen_frame, chosen_slice, from_array, need, reader
+from util.data.readers.base import Pixels, chosen_frame, chosen_slice, from_array, need, reader
+from util.data.reading import Reading
 
 
 def _header(head: bytes) -> bytes:

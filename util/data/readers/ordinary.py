@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from util.data.readers.base import Ends, Pixels, Reading, chosen_frame, from_array, reader, upright
+from util.data.readers.base import Pixels, chosen_frame, from_array, reader, upright
+from util.data.reading import Ends, Reading
 
 ORIENTATION = 0x0112  # the EXIF tag
 

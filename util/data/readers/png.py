@@ -4,8 +4,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from util.data.readers.base import Pixels, Reading, from_array, need, reader, upright
+from util.data.readers.base import Pixels, from_array, need, reader, upright
 from util.data.readers.ordinary import orientation_of
+from util.data.reading import Reading
 
 
 def _is_deep_colour(head: bytes) -> bool:

@@ -5,8 +5,9 @@ import math
 import numpy as np
 from PIL import Image
 
-from util.data.readers.base import Ends, Pixels, Reading, chosen_frame, from_array, need, reader, upright
+from util.data.readers.base import Pixels, chosen_frame, from_array, need, reader, upright
 from util.data.readers.ordinary import decode
+from util.data.reading import Ends, Reading
 
 BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, ORIENTATION = 258, 262, 270, 274  # tags
 WHITE_IS_ZERO, PALETTE, CMYK = 0, 3, 5  # of PHOTOMETRIC
