@@ -35,7 +35,7 @@ def levels_of(pixels: Pixels) -> Levels | None:
     if pixels.own:
         return Levels(None)
     values = pixels.values.numpy().ravel()
-    values = values[:: max(1, len(values) // SAMPLE)]
+    values = values[:: len(values) // SAMPLE | 1]  # an odd step does not run down a column
     values = values[np.isfinite(values)]
     if not len(values):
         return Levels(None)
@@ -89,5 +89,5 @@ def colours(pixels: Pixels, ends: Ends | None) -> Tensor:
         known = found[0] if found else (0, 1)  # no value in it is a number
     low, high = known
     span = high - low or 1
-    values = ((pixels.values.double() - low) / span).nan_to_num(0).clamp(0, 1)
-    return (255 * (1 - values if pixels.inverted else values)).float().expand(3, -1, -1)
+    values = ((pixels.values.float() - low) / span).nan_to_num(0).clamp(0, 1)
+    return (255 * (1 - values if pixels.inverted else values)).expand(3, -1, -1)
