@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from util.data.augment import mix_batch
 from util.data.images import Images
 from util.data.inference import Inference
+from util.data.loading import WholeImages
 from util.evaluation.metrics import classification_metrics
 from util.masking import SAM, weight_shares
+from util.training.balance import cross_entropy
 from util.training.epoch import Epoch
 
 
@@ -21,6 +23,7 @@ def train_one_epoch(
     *,
     masking: str,
     smoothing: float,
+    balance: Tensor | None = None,
     mixup: Mixup | None = None,
     erasing: RandomErasing | None = None,
 ) -> dict[str, float]:
@@ -31,7 +34,9 @@ def train_one_epoch(
         epoch: gives the batches and takes the steps.
         sam: the rule that hides patches.
         masking: what chooses them: "attention" (SAM by the images' maps), "random" (as many) or "none" (all are visible).
-        smoothing: of the labels; Mixup smooths them itself.
+        smoothing: of the labels.
+        balance: ``[classes]``, how much each class's images count in the loss; None: all alike.
+        mixup: mixes a batch; it smooths the labels itself, but leaves that to the loss with ``balance``.
     """
     model.train()
     for batch in epoch:
@@ -49,24 +54,32 @@ def train_one_epoch(
             visible = sam.split_at_random(batch["noise"]).visible
         with epoch.precision():
             logits = model(images, visible)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=0.0 if mixup else smoothing)
+        smoothed = mixup is not None and balance is None
+        loss = cross_entropy(logits.float(), targets, 0.0 if smoothed else smoothing, balance)
         epoch.step(loss, train_top1=(logits.argmax(-1) == batch["label"]).float().mean(), **shares)
     return epoch.summary()
 
 
-def evaluate(model: nn.Module, images: Images, inference: Inference, ordered: bool = False) -> tuple[dict, Tensor, Tensor]:
-    """How well a model classifies a set, from all patches of each image; ``ordered``: its classes are grades in their order.
-
-    Returns:
-        The metrics with the ``loss``; the probabilities ``[N, classes]``; and the features that the head reads, ``[N, D]``.
-    """
+def outputs(model: nn.Module, images: WholeImages, inference: Inference) -> tuple[Tensor, Tensor]:
+    """Logits ``[N, classes]`` from all patches of each image, and the features ``[N, D]`` that the head reads."""
+    number = model.head.out_features
 
     def compute(pixels: Tensor) -> Tensor:
         features = model.forward_head(model.forward_features(pixels), pre_logits=True)
-        return torch.cat([model.head(features).float().softmax(-1), features.float()], dim=1)
+        return torch.cat([model.head(features).float(), features.float()], dim=1)
 
-    both = inference.over(compute, model, images, f"evaluating {images.split}")
-    probabilities, features = both.tensor_split([len(images.classes)], dim=1)
+    logits, features = inference.over(compute, model, images, f"evaluating {images.split}").tensor_split([number], dim=1)
+    return logits, features
+
+
+def measure(images: Images, probabilities: Tensor, ordered: bool = False) -> dict:
+    """The metrics of a set from its probabilities ``[N, classes]``, with the ``loss``; ``ordered``: classes are grades."""
     results = classification_metrics(images.labels.numpy(), probabilities.numpy(), images.classes, ordered)
     results["loss"] = F.nll_loss(probabilities.clamp_min(1e-12).log(), images.labels).item()
-    return results, probabilities, features
+    return results
+
+
+def evaluate(model: nn.Module, images: Images, inference: Inference) -> tuple[dict, Tensor]:
+    """How well a model classifies a set: the metrics with the ``loss``, and the probabilities ``[N, classes]``."""
+    probabilities = outputs(model, images, inference)[0].softmax(-1)
+    return measure(images, probabilities), probabilities

@@ -10,7 +10,14 @@ NO_LABEL = -100  # what PyTorch's cross-entropy leaves out
 
 
 def train_one_epoch(
-    model: nn.Module, epoch: Epoch, masking: SAM, *, by_map: bool, class_weight: float, random_share: float = 0.0
+    model: nn.Module,
+    epoch: Epoch,
+    masking: SAM,
+    *,
+    by_map: bool,
+    class_weight: float,
+    random_share: float = 0.0,
+    balance: Tensor | None = None,
 ) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
 
@@ -22,6 +29,7 @@ def train_one_epoch(
         class_weight: of the class loss beside the pixel loss.
         random_share: share of each batch that SAM leaves to random masking. Above 0, the head learns from that part alone:
             it need not name a lesion that SAM hides from it (METHOD.md "SAM").
+        balance: ``[classes]``, how much each class's images count in the class loss; None: all alike.
     """
     model.train()
     for batch in epoch:
@@ -37,7 +45,7 @@ def train_one_epoch(
         if at_random:
             supervised = first_only(labels, at_random)
         with epoch.precision():
-            output = model(batch["image"], split, supervised)
+            output = model(batch["image"], split, supervised, balance)
         loss = output.reconstruction + class_weight * output.classification
         epoch.step(
             loss,

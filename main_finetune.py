@@ -1,40 +1,45 @@
 #!/usr/bin/env python
 """Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
-with --eval."""
+with --eval, or classify new images with --predict."""
 
 from util.options.finetuning import get_args, goes_on, protocol_of, recorded_options
-from util.system.errors import InputError, run_script
+from util.system.errors import Incomplete, InputError, run_script
 
 if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
     run_script(get_args)
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
+from timm.utils import ModelEmaV3
 from torch import nn
 
 import engine_finetune as engine
 from models_vit import VisionTransformer, create_encoder
+from util.data.account import SeenFiles, open_images
 from util.data.augment import Augment
 from util.data.copies import open_for_evaluation, open_for_training
 from util.data.folders import has_split
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
-from util.data.reading import Reading
+from util.data.unlabelled import NewImages, find_files
+from util.evaluation import prediction
+from util.evaluation.decision import Choice, Decision, decision_results, read_decision
+from util.evaluation.overlays import draw_overlays
 from util.evaluation.pictures import draw_pictures
-from util.evaluation.predictions import Predictions, write_predictions
+from util.evaluation.predictions import Predictions
 from util.evaluation.preview import Preview
-from util.evaluation.results import complete, in_words
+from util.evaluation.results import complete, in_words, write_evaluation
 from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
 from util.options import checks, parsed, protocol
+from util.options.evaluation import cutoff_rule
 from util.system import distributed
 from util.system.console import say
 from util.system.seeds import seed_everything
@@ -46,16 +51,22 @@ from util.system.workplace import (
     open_workplace,
     training_folder,
 )
-from util.training import checkpoint
+from util.training import decided
+from util.training.balance import Balance
 from util.training.checkpoint import Checkpoint
-from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
+from util.training.optimisation import Schedule, Stepper, averaging_note, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE, Variant
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
 
 
-def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
+def build_model(
+    args: argparse.Namespace, num_classes: int, drop_path: float, pool: str, variant: Variant
+) -> VisionTransformer:
     return create_encoder(
         args.model,
         args.patch_size,
@@ -63,6 +74,7 @@ def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, po
         num_classes=num_classes,
         global_pool=pool,
         drop_path_rate=drop_path,
+        variant=variant,
     )
 
 
@@ -79,75 +91,145 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num
         raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
     if source.outputs != num_classes or not source.options.get("class_weight", 1):
         raise InputError(f"--map {args.map}: {args.finetune} has no head trained on these classes; {remedy}")
-    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling)
-    checkpoint.load_encoder(model, source, new_head=False)
+    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling, variant=source.variant)
+    load_encoder(model, source, new_head=False)
     return model
 
 
-def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
-    """``--eval``: metrics of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``, and pictures."""
+def load_classifier(args: argparse.Namespace, source: Checkpoint, classes: list[str]) -> tuple[VisionTransformer, Decision]:
+    """The model of a checkpoint, all of it trained, and the temperature and cut-off that were chosen for it."""
     if args.protocol != source.options.get("protocol", args.protocol):
         raise InputError(f"--protocol {args.protocol}: {args.resume} was trained by another; leave the option out")
+    decision = read_decision(source.content, classes, source.path)
+    say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
+    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool, variant=source.variant)
+    say(load_encoder(model, source, new_head=False))
+    missing = model.state_dict().keys() - source.parameters.keys()
+    if missing:
+        raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
+    return model, decision
+
+
+def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
+    """``--eval``: metrics of a checkpoint, printed and written to ``metrics.json`` and ``predictions.csv``, and pictures.
+
+    On request a temperature and a cut-off are chosen on val/ first, and kept in a checkpoint of their own.
+    """
     split = args.split or ("test" if has_split(args.data_path, "test") else "val")
-    training_paths, files = open_for_evaluation(
+    wanted = Choice(args.calibrate, cutoff_rule(args), args.positive)
+    choice = wanted if any(wanted) else None
+    training_paths, files, val_files = open_for_evaluation(
         *(args.data_path, split, args.num_classes, source.classes),
         *(args.patients, args.on_patient_leak, args.on_leak),
+        with_val=choice is not None,
     )
     classes = files.classes
     if source.outputs != len(classes):
         raise InputError(f"{args.resume} tells {source.outputs} classes apart, {args.data_path} has {len(classes)}")
+    model, decision = load_classifier(args, source, classes)
+    if args.prevalence and not decision.cutoff and not (choice and choice.rule):
+        raise InputError(f"--prevalence is for a cut-off, and {args.resume} has none: add --sensitivity S, for instance")
+    evaluated = args.resume
+    if choice:
+        evaluated = str(decided.prepare(choice, source, decision, val_files or files, args.input_size, args.overwrite))
     folder = Path(args.output_dir or named_folder("eval", args.data_path))
-    check_evaluation_folder(folder, args.resume, split, args.overwrite)
+    check_evaluation_folder(folder, evaluated, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
-    say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
-    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
-    say(checkpoint.load_encoder(model, source, new_head=False))
-    missing = model.state_dict().keys() - source.parameters.keys()
-    if missing:
-        raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    describe(workplace, "eval", parsed.plain(args))
-    images = Images(files, args.cache, args.on_bad_image, Reading.of(vars(args)))
-    note_skipped(workplace.folder, images)
+    sets = {one.split: Images(one, args.cache, args.on_bad_image, parsed.reading(args)) for one in (files, val_files) if one}
+    images = sets[split]
+    note_skipped(workplace.folder, *sets.values())
     lesion_masks = find_masks(images, args.lesion_masks)
 
     model.to(workplace.device)
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature) if args.masking == "attention" else None
-    metrics, probabilities, features = engine.evaluate(model, images, inference, args.ordered)
+    outputs = {name: engine.outputs(model, each, inference) for name, each in sets.items()}
+    known = {name: (each.labels.numpy(), outputs[name][0].numpy()) for name, each in sets.items()}
+    if choice:
+        decision = choice.make(decision, *known["val"], classes)
+    logits, features = outputs[split]
+    probabilities = torch.from_numpy(decision.probabilities(logits.numpy()))
+    metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
-    results = {"checkpoint": args.resume, "split": split} | complete(
-        metrics,
-        images,
-        probabilities.numpy(),
+    results = {"checkpoint": evaluated, "split": split} | complete(
+        *(metrics, images, probabilities.numpy()),
         training_paths=training_paths,
-        chose_epoch=split == "val" and source.is_best,
+        chosen=[*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else [],
         ordered=args.ordered,
     )
-    if distributed.is_main():
-        found = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
-        write_predictions(workplace.folder / "predictions.csv", found)
-        (workplace.folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    results |= decision_results(decision, known, split, classes, images.patients, args.prevalence)
+    found = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
+    if choice:
+        decided.save(source, Path(evaluated), decision)
+    describe(workplace, "eval", parsed.plain(args))
+    written = write_evaluation(workplace.folder, results, found, decision, features.numpy() if args.features else None)
     say(f"evaluated: {split}")
     say(in_words(results))
-    name = "/".join(Path(args.resume).parts[-2:])
-    title = f"{args.model}, {name}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
-    draw_pictures(workplace.folder, model, images, inference, args.map, results, probabilities, features, title)
-    drawn = "roc.png, confusion.png, reliability.png, tsne.png, attention.png"
-    say(f"written in {workplace.folder}: metrics.json, predictions.csv; {drawn}")
+    drawn = draw_pictures(
+        *(workplace.folder, model, images, inference, args.map, results, probabilities, features),
+        width=args.figure_width,
+        formats=args.figure_format,
+    )
+    say(f"written in {workplace.folder}: {', '.join(written)}; {', '.join(drawn)}")
+    if choice:
+        say(f"written: {evaluated}, for --eval and --predict")
     distributed.stop()
+
+
+def predict_only(args: argparse.Namespace, source: Checkpoint) -> None:
+    """``--predict``: classes and probabilities of images without labels, in ``predictions.csv``; on request their maps.
+
+    Raises:
+        InputError: where no image can be read.
+        Incomplete: once the others are done, where some cannot.
+    """
+    classes = prediction.names_of_classes(source.classes, source.outputs, args.num_classes, source.path)
+    files = find_files(args.predict)
+    folder = Path(args.output_dir or prediction.default_folder(args.predict))
+    prediction.check_prediction_folder(folder, args.resume, files.fingerprint, args.overwrite)
+    model, decision = load_classifier(args, source, classes)
+    workplace = open_workplace(folder, args.device, args.amp)
+    model.to(workplace.device)
+    images = NewImages(files.paths, parsed.reading(args))
+    inference = Inference(args.input_size, args.batch_size, workplace.precision)
+    logits, features = engine.outputs(model, images, inference)
+    problems = images.problems()
+    read = [index for index, path in enumerate(files.paths) if path not in problems]
+    prediction.check_read(workplace.folder, problems, len(images))
+    done = files.some(read)
+    found = Predictions(done.paths, decision.probabilities(logits[read].numpy()), classes, patients=done.patients)
+    prediction.clear_prediction(workplace.folder)
+    describe(workplace, "predict", parsed.plain(args))
+    overlays = draw_overlays(workplace.folder, model, images, inference, args.map, read) if args.overlays else None
+    written = prediction.write_prediction(
+        *(workplace.folder, found, decision),
+        checkpoint=args.resume,
+        fingerprint=files.fingerprint,
+        problems=problems,
+        features=features[read].numpy() if args.features else None,
+        overlays=overlays,
+        map_source=args.map,
+    )
+    say(prediction.in_words(found, decision, problems))
+    say(f"written in {workplace.folder}: {', '.join(written)}")
+    distributed.stop()
+    if problems:
+        listed = workplace.folder / prediction.UNREADABLE
+        raise Incomplete(f"{len(problems)} of {len(images)} images cannot be read; they are listed in {listed}")
 
 
 def find_source(args: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint to go on from, or to begin from; None: random weights."""
     resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
-    return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
+    return resumed or (load_weights(args.finetune) if args.finetune else None)
 
 
 def main() -> None:
     args = get_args()
-    if args.eval:
-        evaluated = checkpoint.load(args.resume)
-        return evaluate_only(get_args(recorded=recorded_options(args, evaluated)), evaluated)
+    if args.eval or args.predict:
+        used = load_weights(args.resume)
+        use = evaluate_only if args.eval else predict_only
+        return use(get_args(recorded=recorded_options(args, used)), used)
     source = find_source(args)
     args = get_args(recorded=recorded_options(args, source))
     resumed = source if source and goes_on(args, source) else None
@@ -168,37 +250,47 @@ def main() -> None:
 
     # model
     seed_everything(args.seed, "weights")
-    model = build_model(args, len(classes), args.drop_path, args.pool)
+    model = build_model(args, len(classes), args.drop_path, args.pool, source.variant if source else MAE)
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
     elif not resumed:
-        say(checkpoint.load_encoder(model, source, new_head=True))
+        say(load_encoder(model, source, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
     first_maps_model = None if resumed else model_of_first_maps(args, source, len(classes))
     model.to(workplace.device)
+    average = ModelEmaV3(model, args.ema) if args.ema else None
     if args.compile:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images = Images(train_files, args.cache, args.on_bad_image, Reading.of(vars(args)))
-    val_images = Images(val_files, args.cache, args.on_bad_image, train_images.reading)
+    reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
+    train_images, val_images = open_images(train_files, val_files, **reading)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
     sam_epochs = masked_epochs if args.masking == "attention" else range(0)
-    maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
+    seen = SeenFiles.of(train_images, val_images)
+    maps = TrainingMaps(
+        *(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval), files=seen.hashes["train"]
+    )
+    augment = Augment(
+        *(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, args.flip), mean=model.variant.mean
+    )
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
-    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    balance = Balance(args.balance, train_images.labels, classes, workplace.device)
+    loader = training_loader(
+        *(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
+    )
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
     hides = sam if args.masking != "none" else None
-    preview = Preview(val_images, inference, args.map, hides, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, hides, decision_title, args.model, args.figure_width)
     mixup, erasing = None, None
     if args.mixup or args.cutmix or args.cutmix_minmax:
         mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
-        mixup = Mixup(*mixing, label_smoothing=args.smoothing, num_classes=len(classes))
+        smoothing = 0.0 if args.balance == "loss" else args.smoothing  # there the loss smooths what it has weighed
+        mixup = Mixup(*mixing, label_smoothing=smoothing, num_classes=len(classes))
     if args.reprob:
         erasing = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=workplace.device)
 
@@ -207,11 +299,14 @@ def main() -> None:
     schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
     groups = parameter_groups(model, args.weight_decay, args.layer_decay, never_decay=("cls_token", "pos_embed"))
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), fused=True)
-    stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+    stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad, average)
+    if average:
+        say(averaging_note(args.ema, args.epochs * len(loader) // args.accum_iter))
+    judged = average.module if average else model  # what is evaluated, shown and saved as the model
 
     options = parsed.plain(args) | train_images.reading.recorded
     training = Training(
-        *(workplace, About("finetune", options, classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("finetune", options, classes, departures), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )
@@ -223,22 +318,29 @@ def main() -> None:
                 first_maps_model = None
             masking = args.masking if epoch.number in masked_epochs else "none"
             values = engine.train_one_epoch(
-                training.model, epoch, sam, masking=masking, smoothing=args.smoothing, mixup=mixup, erasing=erasing
+                *(training.model, epoch, sam),
+                masking=masking,
+                smoothing=args.smoothing,
+                balance=balance.loss_weights,
+                mixup=mixup,
+                erasing=erasing,
             )
+            values |= balance.summary(loader)
             if epoch.number in sam_epochs:
                 values |= maps.summary()
-            results, probabilities, _ = engine.evaluate(model, val_images, inference)
+            results, probabilities = engine.evaluate(judged, val_images, inference)
             values |= {f"val_{name}": results[name] for name in LOGGED}
-            done = epoch.number + 1
-            if done % (args.preview_every or args.loc_interval) == 0 or done == args.epochs:
+            is_best = training.is_best(epoch, "val_top1", values["val_top1"])
+            preview_due = (epoch.number + 1) % (args.preview_every or args.loc_interval) == 0
+            if preview_due or training.ends_after(epoch.number):
                 values |= localise(
-                    model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
+                    judged, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
-            training.end_epoch(epoch, values, training.is_best(epoch, "val_top1", values["val_top1"]))
+                training.show("sheet", preview.draw(judged, epoch.number, probabilities), epoch, args.figure_format)
+            training.end_epoch(epoch, values, is_best)
         if training.finished_now:
             top1, best = values["val_top1"], training.best
-            say(f"last epoch {args.epochs - 1}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
+            say(f"last epoch {epoch.number}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
             chosen = f"top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself"
             say(f"best epoch {best['epoch']}: {chosen} (checkpoint-best.pth)")
     training.close()

@@ -2,7 +2,7 @@
 """Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is supervised, and
 after some epochs its attention map chooses the patches to mask."""
 
-from util.options.pretraining import get_args, protocol_of
+from util.options.pretraining import get_args, protocol_of, recorded_options
 from util.system.errors import run_script
 
 if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
@@ -14,12 +14,12 @@ import torch
 
 import engine_pretrain as engine
 from models_msmae import create_autoencoder
+from util.data.account import SeenFiles, open_images
 from util.data.augment import Augment
 from util.data.copies import open_for_training
-from util.data.images import Images, note_skipped
+from util.data.images import note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
-from util.data.reading import Reading
 from util.evaluation.preview import Preview
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
@@ -28,9 +28,13 @@ from util.options import checks, parsed, protocol
 from util.system.console import say
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
+from util.training.balance import Balance
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
+from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:
@@ -46,7 +50,8 @@ def preview_due(args: argparse.Namespace, epoch: int) -> bool:
 def main() -> None:
     args = get_args()
     resumed = find_resumed(args.resume, "pretrain", folder_of(args, "pretrain"))
-    args = get_args(recorded=options_to_go_on_with(resumed))
+    initial = load_weights(args.init) if args.init and not resumed else None
+    args = get_args(recorded=recorded_options(resumed, initial))
 
     # what can be wrong is found before any image is read
     train_files, val_files = open_for_training(
@@ -63,33 +68,44 @@ def main() -> None:
 
     # model
     seed_everything(args.seed, "weights")
+    started_from = resumed or initial
     model = create_autoencoder(
         args.model,
         args.patch_size,
         img_size=args.input_size,
         num_classes=len(classes),
         norm_pix_loss=args.norm_pix_loss,
-    ).to(workplace.device)
+        variant=started_from.variant if started_from else MAE,
+    )
+    if initial:
+        say(load_encoder(model, initial, new_head=True))
+    model.to(workplace.device)
     if args.compile:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images = Images(train_files, args.cache, args.on_bad_image, Reading.of(vars(args)))
-    val_images = Images(val_files, args.cache, args.on_bad_image, train_images.reading)
+    reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
+    train_images, val_images = open_images(train_files, val_files, **reading)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)
     if args.masking == "attention" and not sam_epochs:
         say(f"note: SAM never starts, --sam_epoch {args.sam_epoch} is not below --epochs {args.epochs}")
-    maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale)
+    seen = SeenFiles.of(train_images, val_images)
+    maps = TrainingMaps(
+        *(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval), files=seen.hashes["train"]
+    )
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale, flip=args.flip)
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
-    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    balance = Balance(args.balance, train_images.labels, classes, workplace.device)
+    loader = training_loader(
+        *(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
+    )
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
-    preview = Preview(val_images, inference, args.map, sam, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, sam, decision_title, args.model, args.figure_width)
 
     # optimisation
     lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
@@ -100,7 +116,7 @@ def main() -> None:
 
     options = parsed.plain(args) | train_images.reading.recorded
     training = Training(
-        *(workplace, About("pretrain", options, classes, departures), stepper, loader, (maps,)),
+        *(workplace, About("pretrain", options, classes, departures), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )
@@ -117,7 +133,9 @@ def main() -> None:
                 by_map=by_map,
                 class_weight=args.class_weight,
                 random_share=args.random_share,
+                balance=balance.loss_weights,
             )
+            values |= balance.summary(loader)
             if by_map:
                 values |= maps.summary()
             if preview_due(args, epoch.number):
@@ -126,7 +144,7 @@ def main() -> None:
                 values |= localise(
                     model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
             training.end_epoch(epoch, values)
     training.close()
 

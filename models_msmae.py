@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers import get_act_layer
 from torch import Tensor, nn
 
 from models_vit import (
@@ -23,7 +24,9 @@ from models_vit import (
 from util.data.reading import Reading
 from util.masking import Split
 from util.sizes import AUTOENCODERS, ENCODERS
-from util.training import checkpoint
+from util.training.balance import cross_entropy
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
 
 
 class PretrainOutput(NamedTuple):
@@ -54,14 +57,18 @@ class MaskedAutoencoder(VisionTransformer):
         super().__init__(global_pool="token", **kwargs)
         self.norm_pix_loss = norm_pix_loss
         self.pos_embed.requires_grad_(False)
-        norm_layer = partial(nn.LayerNorm, eps=1e-6)
+        norm_layer = partial(nn.LayerNorm, eps=self.variant.norm_eps)
+        act_layer = get_act_layer(self.variant.act_layer)
         self.decoder_embed = nn.Linear(self.embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(
             sincos_position_embedding(decoder_embed_dim, self.grid_size), requires_grad=False
         )
         self.decoder_blocks = nn.Sequential(
-            *(Block(decoder_embed_dim, decoder_num_heads, norm_layer=norm_layer) for _ in range(decoder_depth))
+            *(
+                Block(decoder_embed_dim, decoder_num_heads, norm_layer=norm_layer, act_layer=act_layer)
+                for _ in range(decoder_depth)
+            )
         )
         self.decoder_norm = norm_layer(decoder_embed_dim)
         self.decoder_pred = nn.Linear(decoder_embed_dim, self.patch_size**2 * 3)
@@ -101,17 +108,20 @@ class MaskedAutoencoder(VisionTransformer):
         return target
 
     # as in MAE, the autoencoder's forward gives losses, for which it needs more than the encoder's does
-    def forward(self, images: Tensor, split: Split, labels: Tensor) -> PretrainOutput:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, images: Tensor, split: Split, labels: Tensor, class_weights: Tensor | None = None
+    ) -> PretrainOutput:
         """Losses of a batch: ``images`` [B, 3, H, W] normalised, the split of their patches, ``labels`` [B].
 
-        A label of -100 leaves its image out of the classification loss.
+        A label of -100 leaves its image out of the classification loss; ``class_weights`` [classes] say how much each
+        class's images count there.
         """
         features = self.forward_features(images, split.visible)
         logits = self.forward_head(features).float()
         prediction = self.decode(features, split.visible, split.masked).float()
         return PretrainOutput(
             reconstruction=F.mse_loss(prediction, self.targets(images, split.masked)),
-            classification=F.cross_entropy(logits, labels),
+            classification=cross_entropy(logits, labels, weights=class_weights),
             logits=logits,
         )
 
@@ -136,31 +146,33 @@ def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> Ma
 
 
 def load_model(path: str | Path) -> VisionTransformer:
-    """The model of any checkpoint, in evaluation mode on the CPU: ours, or MAE's and MSMAE's published ones.
+    """The model of any source of weights (docs/weights.md), in evaluation mode on the CPU.
 
-    Shapes come from the tensors; head counts from the encoder of that width and depth.
+    Shapes come from the tensors; head counts from the source, else from the encoder of that width and depth.
 
     Returns:
-        A :class:`MaskedAutoencoder` where the checkpoint has a decoder, else the encoder with its head and pooling; its
-        ``reading`` says how its images were read.
+        A :class:`MaskedAutoencoder` where there is a decoder, else the encoder with its head and pooling. Its ``reading``
+        says how its images were read.
 
     Raises:
-        InputError: when the file is no checkpoint, or holds an encoder of no known width and depth.
+        InputError: when there are no weights, or they are of an encoder that is not built here.
     """
-    source = checkpoint.load(path)
-    name = source.encoder_name(ENCODERS)
-    common = {"img_size": source.input_size, "num_classes": source.outputs}
-    if "decoder_pred.weight" in source.parameters:
+    origin = load_weights(path)
+    name = origin.encoder_name(ENCODERS)
+    common = {"img_size": origin.input_size, "num_classes": origin.outputs, "variant": origin.variant}
+    if "decoder_pred.weight" in origin.parameters:
+        stated = {"decoder_num_heads": origin.decoder_heads} if origin.decoder_heads else {}
         model = create_autoencoder(
             f"msmae_{name}",
-            source.shape.patch_size,
-            decoder_embed_dim=source.parameters["decoder_embed.weight"].shape[0],
-            decoder_depth=len({key.split(".")[1] for key in source.parameters if key.startswith("decoder_blocks.")}),
-            norm_pix_loss=source.options.get("norm_pix_loss", False),
+            origin.shape.patch_size,
+            decoder_embed_dim=origin.parameters["decoder_embed.weight"].shape[0],
+            decoder_depth=len({key.split(".")[1] for key in origin.parameters if key.startswith("decoder_blocks.")}),
+            norm_pix_loss=origin.options.get("norm_pix_loss", False),
+            **stated,
             **common,
         )
     else:
-        model = create_encoder(name, source.shape.patch_size, global_pool=source.pooling, **common)
-    model.load_state_dict(source.parameters)
-    model.reading = Reading.of(source.options)
+        model = create_encoder(name, origin.shape.patch_size, global_pool=origin.pooling, **common)
+    load_encoder(model, origin, new_head=False, whole=True)
+    model.reading = Reading.of(origin.options)
     return model.eval()

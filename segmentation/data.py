@@ -1,6 +1,7 @@
 """Images with their masks: found, checked before any work, and moved together."""
 
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +11,24 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from util.data.account import SeenFiles, opened_together
 from util.data.augment import recolour
-from util.data.images import available_memory, decoded_bytes, default_threads, read_mask, read_pixels, settled
+from util.data.copies import groups_of_copies, indices_to_train_on
+from util.data.images import (
+    UnreadableImages,
+    available_memory,
+    decoded_bytes,
+    default_threads,
+    read_mask,
+    read_pixels,
+    settled,
+)
 from util.data.intensity import Levels, colours, levels_of
 from util.data.loading import SeededDataset
 from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
-from util.data.records import some
+from util.data.records import counted, some
+from util.data.walk import class_names, is_hidden, refuse_shared
 from util.system.console import track
 from util.system.errors import InputError
 
@@ -31,7 +43,7 @@ class Files(NamedTuple):
 def mask_folders(root: Path, split: str) -> list[Path]:
     """``root/split/masks/*``, a folder for each class, in the order of their names (numbers by value)."""
     folder = root / split / "masks"
-    folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    folders = [folder / name for name in class_names(folder)] if folder.is_dir() else []
     if not folders:
         raise InputError(f"--root {root}: no {split}/masks/0/ in it; masks belong in {folder}/0/, further classes in 1/ ...")
     return sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else float("inf"), path.name))
@@ -48,9 +60,11 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     folder = root / split / "images"
     if not folder.is_dir():
         raise InputError(f"--root {root}: no {split}/images/ in it")
-    images = sorted(folder.glob(f"*{img_ext}"))
+    images = sorted(path for path in folder.glob(f"*{img_ext}") if not is_hidden(path.name))
     if not images:
-        others = Counter(path.suffix for path in folder.iterdir() if path.is_file()).most_common(3)
+        others = Counter(
+            path.suffix for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)
+        ).most_common(3)
         there = ", ".join(f"{count} {suffix or 'without extension'}" for suffix, count in others) or "nothing"
         raise InputError(f"{folder}: no image *{img_ext} (--img_ext); it holds {there}")
     classes = mask_folders(root, split)
@@ -58,7 +72,7 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     lacking = [mask for each in files for mask in each.masks if not mask.is_file()]
     if lacking:
         named = some(map(str, lacking))
-        raise InputError(f"{len(lacking)} images have no mask: {named} not found (--mask_ext {mask_ext})")
+        raise InputError(f"{counted(len(lacking), 'mask is', 'masks are')} missing: {named} (--mask_ext {mask_ext})")
     return files
 
 
@@ -85,16 +99,32 @@ class Pairs:
     ``pairs[index]`` is an image ``[3, H, W]``, 0 to 255, uint8 where all images have 8 bits, else float32; and its masks
     ``[classes, H, W]`` bool.
 
+    Args:
+        root, split, img_ext, mask_ext: of :func:`find_files`.
+        without: paths of images to leave out.
+        reading: how images are read.
+
     Attributes:
+        root, split: where they come from.
         paths, sizes: of the images, and their height and width; classes: names of the mask folders.
-        reading: how images are read, with the intensity range, found in these images where none was given.
+        reading: with the intensity range, found in these images where none was given.
 
     Raises:
-        InputError: naming all files (the first ten) that cannot be used.
+        UnreadableImages: naming the files that cannot be used.
     """
 
-    def __init__(self, root: str, split: str, img_ext: str, mask_ext: str, reading: Reading = AS_IT_IS):
-        self.files = find_files(Path(root), split, img_ext, mask_ext)
+    def __init__(
+        self,
+        root: str,
+        split: str,
+        img_ext: str,
+        mask_ext: str,
+        without: Collection[str] = (),
+        reading: Reading = AS_IT_IS,
+    ):
+        self.root, self.split = Path(root), split
+        found = find_files(self.root, split, img_ext, mask_ext)
+        self.files = [each for each in found if str(each.image) not in without]
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
         keep = decoded_bytes(self.paths, reading) * (3 + len(self.classes)) / 3 < available_memory() / 3
@@ -113,8 +143,7 @@ class Pairs:
         with ThreadPoolExecutor(default_threads()) as pool:
             checked = list(track(pool.map(check, self.files), f"reading {root}/{split}", total=len(self.files)))
         if problems:
-            more = [f"and {len(problems) - 10} more"] if len(problems) > 10 else []
-            raise InputError("; ".join([*sorted(problems)[:10], *more]))
+            raise UnreadableImages(sorted(problems), "repair or remove")
         kept, levels, sizes = zip(*checked, strict=True)
         self._kept, self.sizes, self._deep = kept if keep else None, sizes, any(levels)
         self.reading = settled(reading, levels, split)
@@ -128,22 +157,58 @@ class Pairs:
         return (image.float() if self._deep else image), masks
 
 
-def open_pairs(
-    root: str, splits: tuple[str, ...], img_ext: str, mask_ext: str, num_classes: int | None, reading: Reading
-) -> tuple[Pairs, ...]:
-    """The :class:`Pairs` of the splits, checked to have the same classes, ``num_classes`` of them unless that is None.
+def open_for_training(
+    root: str, img_ext: str, mask_ext: str, num_classes: int | None, on_leak: str, reading: Reading
+) -> tuple[Pairs, Pairs]:
+    """The training and validation pairs, checked to have the same classes, ``num_classes`` of them unless that is None.
 
-    All are read as the first one is, which is the training set where there is one.
+    Args:
+        on_leak: what to do about validation images among the training images, byte for byte
+            (:func:`util.data.copies.indices_to_train_on`).
+        reading: how images are read; those of validation as the training images.
+
+    Raises:
+        UnreadableImages: of both splits together.
     """
-    opened: list[Pairs] = []
-    for split in splits:
-        opened.append(Pairs(root, split, img_ext, mask_ext, opened[0].reading if opened else reading))
-    first, last = opened[0].classes, opened[-1].classes
-    if first != last:
-        raise InputError(f"--root {root}: {splits[0]}/masks/ holds the folders {first}, {splits[-1]}/masks/ {last}")
-    if num_classes not in (None, len(first)):
-        raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
-    return tuple(opened)
+    refuse_shared([Path(root, split) for split in ("train", "val")])
+    judged, paths = (
+        [str(each.image) for each in find_files(Path(root), split, img_ext, mask_ext)] for split in ("val", "train")
+    )
+    kept = indices_to_train_on(paths, judged, "val", groups_of_copies([*judged, *paths]), on_leak)
+    without = set(paths) - {paths[index] for index in kept}
+    opened: list[Pairs] = []  # the training pairs, once they are
+
+    def open_train() -> Pairs:
+        opened.append(Pairs(root, "train", img_ext, mask_ext, without, reading))
+        return opened[0]
+
+    def open_val() -> Pairs:
+        return open_split(root, "val", img_ext, mask_ext, num_classes, opened[0].reading if opened else reading)
+
+    train, val = opened_together([open_train, open_val])
+    if train.classes != val.classes:
+        raise InputError(f"--root {root}: val/masks/ holds the folders {val.classes}, train/masks/ {train.classes}")
+    return train, val
+
+
+def open_split(root: str, split: str, img_ext: str, mask_ext: str, num_classes: int | None, reading: Reading) -> Pairs:
+    """The pairs of a split, checked to have ``num_classes`` classes unless that is None."""
+    pairs = Pairs(root, split, img_ext, mask_ext, reading=reading)
+    classes = pairs.classes
+    if num_classes not in (None, len(classes)):
+        raise InputError(f"--num_classes {num_classes}: {split}/masks/ has {len(classes)} folders ({', '.join(classes)})")
+    return pairs
+
+
+def training_paths(root: str, img_ext: str) -> list[str]:
+    """The training images where they are at hand, to know which of them are evaluated."""
+    return sorted(map(str, (Path(root) / "train" / "images").glob(f"*{img_ext}")))
+
+
+def seen_files(*splits: Pairs) -> SeenFiles:
+    """What a checkpoint keeps of the images and masks of splits."""
+    masks = {each.split: [[mask.stat().st_size for mask in files.masks] for files in each.files] for each in splits}
+    return SeenFiles(splits[0].root, {each.split: (each.paths, masks[each.split]) for each in splits})
 
 
 class RandomQuarterTurns(v2.Transform):

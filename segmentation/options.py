@@ -6,7 +6,13 @@ import re
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
-from util.options.groups import add_reading_options, add_running_options, default_workers
+from util.options.groups import (
+    add_figure_options,
+    add_leak_option,
+    add_reading_options,
+    add_running_options,
+    default_workers,
+)
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
@@ -28,6 +34,8 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     typed = typed_options(parser, arguments, args)
     if args.evaluate and (args.resume or args.checkpoint):
         raise InputError("--evaluate CHECKPOINT stands for itself; leave --resume and --checkpoint out")
+    if args.split and not args.evaluate:
+        raise InputError("--split is for --evaluate; leave it out")
     if "encoder_init" in typed and (args.checkpoint or args.evaluate):
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
     parser.set_defaults(**settle(args, typed))
@@ -50,7 +58,11 @@ def make_parser() -> Parser:
     add_model_options(parser)
     add_optimisation_options(parser)
     running = add_running_options(parser)
+    add_figure_options(parser)
     running.add_argument("--evaluate", metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
+    parser.groups["evaluation"].add_argument(
+        "--split", choices=("test", "val"), help="what --evaluate evaluates (default: test/ where there is one)"
+    )
     add_retired_options(parser)
     parser.set_defaults(**TRAINING, **PAPER)
     return parser
@@ -64,11 +76,17 @@ def add_flag(group, name: str, help: str) -> None:
 
 def add_data_options(parser: Parser) -> None:
     group = parser.groups["data"]
-    group.add_argument("--root", required=True, metavar="DIR", help="folder with {train,val}/images/NAME and masks/0/NAME")
+    group.add_argument(
+        "--root",
+        required=True,
+        metavar="DIR",
+        help="folder with train/images/NAME and train/masks/0/NAME, the same in val/ and, if wanted, in test/",
+    )
     group.add_argument("--dataset", default="busi", metavar="NAME", help="names the output folder, with --name")
     group.add_argument("--img_ext", type=extension, default=".png", help="extension of the images")
     group.add_argument("--mask_ext", type=extension, default=".png", help="extension of the masks")
     group.add_argument("--num_classes", type=COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)")
+    add_leak_option(group)
     group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="loading processes")
     add_reading_options(group)
     group.add_argument(

@@ -100,6 +100,34 @@ def finetuned(phantoms, pretrained) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def evaluated(finetuned, phantoms) -> Path:
+    """The output folder of an evaluation of that fine-tuning, with its pictures in every format."""
+    folder = finetuned.parent / "eval"
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} {TINY_FINETUNE}"
+    run_script(f"{command} --data_path {phantoms} --output_dir {folder} --figure_format png pdf svg", folder.parent)
+    return folder
+
+
+def three_sets(tmp_path_factory) -> Path:
+    """4 training, 60 validation and 40 test phantoms of 32 px."""
+    from util.phantom import write_phantoms
+
+    folder = tmp_path_factory.mktemp("sets") / "data"
+    write_phantoms(folder, train=4, val=60, test=40, size=32, seed=5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def taught(finetuned, three_sets, tmp_path_factory) -> Path:
+    """A checkpoint that is right on some images and too sure, whatever the short fine-tuning reached."""
+    from taught import images, teach
+
+    path = tmp_path_factory.mktemp("taught") / "checkpoint-last.pth"
+    teach(finetuned / "checkpoint-last.pth", images(three_sets / "val"), path)
+    return path
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Call a script's ``main`` in this process; return exit status, standard output and standard error."""

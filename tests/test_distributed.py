@@ -1,6 +1,7 @@
 """Two processes through torchrun agree with one."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 import pytest
 import torch
 from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_script
+
+from util.evaluation.predictions import read_predictions
 
 ONE_NODE = ["--standalone --nproc_per_node 2"]
 
@@ -54,3 +57,19 @@ def test_two_processes_equal_one(phase, nodes, phantoms, pretrained, tmp_path):
             b["train_top1"], abs=0.05
         )
     assert sum(out.count("epoch 1 of 2") for out, _ in printed) == 1
+
+
+def test_two_processes_predict_as_one(phantoms, finetuned, tmp_path):
+    """The image that one of them cannot read is named once, and the pictures of both are there."""
+    shutil.copytree(phantoms / "val", tmp_path / "new")
+    (tmp_path / "new" / "broken.png").write_text("no image")
+    options = f"--predict new --resume {finetuned / 'checkpoint-last.pth'} --device cpu --amp fp32 --batch_size 4 --overlays"
+    assert run_script(f"main_finetune.py {options} --output_dir one", tmp_path, check=False).returncode == 1
+    command = [sys.executable, "-m", "torch.distributed.run", *ONE_NODE[0].split(), ROOT / "main_finetune.py"]
+    subprocess.run([*command, *options.split(), "--output_dir", "two"], cwd=tmp_path, capture_output=True, timeout=300)
+    one, two = (read_predictions(tmp_path / name, labelled=False) for name in ("one", "two"))
+    assert (
+        one.files == two.files and len(one.files) == 12 and two.probabilities == pytest.approx(one.probabilities, abs=1e-5)
+    )
+    assert len((tmp_path / "two" / "unreadable.txt").read_text().splitlines()) == 1
+    assert len(list((tmp_path / "two" / "overlays").iterdir())) == 12

@@ -111,6 +111,9 @@ PRETRAIN_ERRORS = [
     ("--random_share 1", ["--random_share"]),
     ("--random_share 0.01", ["--random_share 0.01", "--batch_size 8"]),
     ("--registers 4", ["--registers", "did not help", "c10a737"]),
+    ("--init nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--init {file}", ["file is empty"]),
+    ("--init timm:vit_base_patch16_siglip_224", ["timm:vit_base_patch16_siglip_224", "no class token"]),
 ]
 
 
@@ -129,7 +132,7 @@ FINETUNE_ERRORS = [
     ("--finetune {text}", ["text.pth", "no checkpoint"]),
     ("--finetune {other}", ["other.pth", "no ViT encoder"]),
     ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 128", "width 384"]),
-    ("--patch_size 16 --finetune {pretrained}", ["another architecture", "patch size 8"]),
+    ("--patch_size 5 --finetune {pretrained}", ["--input_size 32", "patch size 5"]),
     ("--resume {pretrained}", ["checkpoint-last.pth", "--finetune"]),
     ("--eval", ["--eval needs --resume"]),
     ("--eval --resume {pretrained} --finetune {pretrained}", ["--finetune"]),
@@ -179,6 +182,48 @@ def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained
     command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --data_path {phantoms} --output_dir {tmp_path / 'out'}"
     expect_one_line(call(f"{command} {options.format(**paths)}"), words)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("checkpoint*"))
+
+
+USE_ERRORS = [
+    ("--predict {data}", ["--predict needs --resume CHECKPOINT"]),
+    ("--predict {data} --resume auto", ["--predict needs --resume CHECKPOINT"]),
+    ("--predict --resume {finetuned}", ["--predict"]),
+    ("--predict {data} --resume {finetuned} --eval", ["--eval", "--predict", "one of them"]),
+    ("--predict {data} --resume {finetuned} --data_path {data}", ["--predict", "leave --data_path out"]),
+    ("--predict {data} --resume {finetuned} --finetune {finetuned}", ["leave --finetune out"]),
+    ("--predict {data} --resume {finetuned} --split val", ["--split is for --eval"]),
+    ("--predict {data} --resume {finetuned} --calibrate", ["--calibrate is for --eval"]),
+    ("--predict {data} --resume {finetuned} --num_classes 3", ["--num_classes 3", "4 classes"]),
+    ("--predict {data} --resume nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--predict {data} --resume {finetuned} --cls_token", ["checkpoint-last.pth", "--cls_token"]),
+    ("--eval --data_path {data} --resume {finetuned} --overlays", ["--overlays is for --predict"]),
+    ("--data_path {data} --features", ["--features is for --eval and --predict"]),
+    ("--data_path {data} --sensitivity 0.9", ["--sensitivity is for --eval"]),
+    ("--eval --data_path {data} --resume {finetuned} --youden", ["--positive", "base, none, ring, skull"]),
+    ("--eval --data_path {data} --resume {finetuned} --youden --positive rung", ["rung", "--positive", "base, none"]),
+    ("--eval --data_path {data} --resume {finetuned} --positive ring", ["--positive", "--sensitivity S"]),
+    ("--eval --data_path {data} --resume {finetuned} --prevalence 0.1", ["--prevalence", "has none"]),
+    ("--eval --data_path {data} --resume {finetuned} --calibrate --prevalence 0.1", ["--prevalence", "has none"]),
+    ("--eval --data_path {data} --resume {finetuned} --prevalence 0", ["--prevalence", "(0, 1)"]),
+    ("--eval --data_path {data} --resume {finetuned} --sensitivity 1.5", ["--sensitivity", "(0, 1]"]),
+    ("--eval --data_path {data} --resume {finetuned} --youden --specificity 0.9", ["--specificity", "--youden"]),
+    ("--eval --data_path {data} --resume {finetuned} --calibrate --input_size 64", ["--input_size 64", "32"]),
+    ("--eval --data_path {noval} --resume {finetuned} --calibrate", ["noval", "no val/"]),
+    ("--eval --data_path {noring} --resume {finetuned} --youden --positive ring", ["ring", "0 of 9"]),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), USE_ERRORS)
+def test_wrong_options_of_evaluation_and_prediction(options, words, call, phantoms, finetuned, tmp_path):
+    paths = {"data": phantoms, "finetuned": finetuned / "checkpoint-last.pth"}
+    paths |= {name: tmp_path / name for name in ("noval", "noring")}
+    shutil.copytree(phantoms / "val", paths["noval"] / "test")
+    shutil.copytree(phantoms / "val", paths["noring"] / "val")
+    shutil.rmtree(paths["noring"] / "val" / "ring")
+    before = [sorted(folder.rglob("*")) for folder in (tmp_path, finetuned)]
+    options = f"--device cpu --num_workers 0 --output_dir {tmp_path / 'out'} {options.format(**paths)}"
+    expect_one_line(call(f"main_finetune.py {options}"), words)
+    assert [sorted(folder.rglob("*")) for folder in (tmp_path, finetuned)] == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -30,6 +30,7 @@ from util.data.augment import mix_batch
 from util.maps import sources
 from util.masking import SAM, temper, weight_shares
 from util.training.log import Averages
+from util.weights.variant import MAE
 
 
 def there_are_fake_gpus() -> bool:
@@ -88,7 +89,9 @@ def test_a_tensor_left_on_the_cpu_fails_here(cuda):
 def test_normalisation(cuda):
     augment._mean_and_std.cache_clear()
     try:
-        assert augment.normalize(torch.zeros(BATCH, 3, SIZE, SIZE, dtype=torch.uint8)).device.type == "cuda"
+        assert (
+            augment.normalize(torch.zeros(BATCH, 3, SIZE, SIZE, dtype=torch.uint8), MAE.mean, MAE.std).device.type == "cuda"
+        )
     finally:
         augment._mean_and_std.cache_clear()  # it keeps what it made, and that was fake
 

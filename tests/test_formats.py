@@ -111,7 +111,7 @@ def test_a_slice_is_chosen_once(call, tmp_path):
     train = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --epochs 1 --warmup_epochs 0"
     common = f"--data_path {tmp_path / 'data'} --device cpu --output_dir {tmp_path}"
     status, _, err = call(f"{train} {common}/fine")
-    assert status == 2 and len(err.splitlines()) == 1 and "8 images:" in err and "--slice AXIS INDEX" in err
+    assert status == 2 and len(err.splitlines()) == 1 and "12 images:" in err and "--slice AXIS INDEX" in err
     status, out, err = call(f"{train} {common}/fine --slice 2 middle")
     assert status == 0 and "intensity range" in out, err
     status, out, err = call(f"main_finetune.py --eval --resume {tmp_path}/fine/checkpoint-last.pth {common}/eval")

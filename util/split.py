@@ -11,6 +11,7 @@ there is one table for each fold, ``split-fold1.csv`` to ``split-fold5.csv``: ea
 
 import argparse
 import os
+import sys
 import warnings
 from collections import Counter
 from fractions import Fraction
@@ -19,8 +20,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
+
 from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, some, with_patients
 from util.data.tables import write_table
+from util.data.walk import refuse_shared
 from util.system.errors import InputError, run_script
 
 SHARES = (0.7, 0.1, 0.2)
@@ -32,6 +36,7 @@ def read_unsplit(source: Path) -> list[Record]:
     if source.is_dir():
         parts = [source / split for split in SPLITS if (source / split).is_dir()] or [source]
         records = [record for part in parts for record in image_folder(part, "")]
+        refuse_shared(parts)
         if empty := empty_classes(parts, records):
             raise InputError(f"{source}: no image in {some(empty)}")
     elif source.is_file():
@@ -64,7 +69,7 @@ def take(labels: np.ndarray, patients: np.ndarray | None, share: float, seed: in
         if not len(names) <= size <= len(labels) - len(names):
             raise InputError(f"a share of {size} images among {len(labels)} is no split: each part needs one of each class")
         return np.sort(next(StratifiedShuffleSplit(1, test_size=size, random_state=seed).split(labels, labels))[1])
-    most = min(LARGEST_FOLDS, len(set(patients)), sizes.max())
+    most = min(LARGEST_FOLDS, len(set(patients)), int(sizes.max()))
     if most < 2:
         raise InputError(f"{len(labels)} images of {len(set(patients))} patients cannot be split: too few")
     part = Fraction(share).limit_denominator(most)

@@ -73,7 +73,7 @@ def epoch_against_steps(
         dataset = training_images(root, "auto", input_size, model.patch_size)
         loader = training_loader(dataset, batch_size, workers, pin_memory=device.type == "cuda")
         log = RunLog(Path(output), Path(output), 0, len(loader))
-        saver = Saver(Path(output), SaveEvery(epochs=rounds + 2, steps=0), None, rounds + 2, content=lambda _: {})
+        saver = Saver(Path(output), SaveEvery(epochs=rounds + 2, steps=0), None, content=lambda _: {})
         loaders = {"files": loader, "steps": _AtHand(loader)}
         seconds: dict[str, list[float]] = {"files": [], "steps": []}
         for number in range(rounds + 1):

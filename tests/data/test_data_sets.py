@@ -63,7 +63,7 @@ def test_the_test_set_is_evaluated_and_never_trained_on(call, with_test_set, fin
     low, high = results["intervals"]["quadratic_kappa"]
     assert low <= results["quadratic_kappa"] <= high and f"quadratic kappa     {results['quadratic_kappa']:.4f} (" in out
     assert "quadratic_kappa" in results["without_copies"]
-    assert "1 of these 10 images are copies of a training image; without them top-1 is" in out
+    assert "1 of these 10 images is a copy of a training image; without them top-1 is" in out
     assert not any("chosen on these images" in line for line in results["remarks"])
     status, out, err = call(f"{start} --split val --output_dir {tmp_path / 'val'}")
     assert status == 0 and "note: the epoch was chosen on these images" in out, err
@@ -106,7 +106,7 @@ def test_copies_of_training_images_in_val(answer, call, phantoms, tmp_path):
     shutil.copy(copied, data / "train" / "ring" / "copy-2.png")
     command = f"main_finetune.py {TINY_FINETUNE} {ONE_EPOCH} --input_size 32 --patch_size 8 --data_path {data}"
     status, out, err = call(f"{command} --on_leak {answer} --output_dir {tmp_path / 'run'}")
-    told = "1 of the 12 images of val are copies of a training image"
+    told = "1 of the 12 images of val is a copy of a training image"
     assert told in (err if answer == "error" else out)
     assert status == (2 if answer == "error" else 0)
     if answer != "error":
@@ -122,7 +122,7 @@ def test_copies_are_found_by_content_and_not_by_name_or_size(tmp_path):
 
 def test_a_class_that_is_never_predicted_is_told():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
-    found = remarks([], np.array([0, 1, 2]), probabilities, ["a", "b", "c"], [], chose_epoch=False)
+    found = remarks([], np.array([0, 1, 2]), probabilities, ["a", "b", "c"], [], chosen=[])
     assert found == {"remarks": ["no image is classified as b"]}
 
 

@@ -232,8 +232,9 @@ def test_util_explain_reads_as_the_model_was_trained(deep, call, tmp_path):
     model = load_model(tmp_path / "run" / "checkpoint-last.pth")
     dark = grey12(np.random.default_rng(1), scale=0.25)
     Image.fromarray(dark).save(tmp_path / "dark.png")
-    shown = denormalize(explain.network_input(model, str(tmp_path / "dark.png")))
+    shown = explain.network_input(model, str(tmp_path / "dark.png"))
+    shown = denormalize(shown, model.variant.mean, model.variant.std)
     assert model.reading.intensity_range[1] > 3900 and 0.2 < shown.max() < 0.27
-    bright = denormalize(explain.network_input(model, str(tmp_path / "dark.png"), Reading(window=(500, 1000))))
-    assert bright.max() > 0.95
+    bright = explain.network_input(model, str(tmp_path / "dark.png"), Reading(window=(500, 1000)))
+    assert denormalize(bright, model.variant.mean, model.variant.std).max() > 0.95
     assert explain.attention_map(model, str(tmp_path / "dark.png"), reading=Reading(window=(500, 1000))).shape == (4, 4)

@@ -107,7 +107,7 @@ def test_a_cutoff_that_calls_none_positive():
 @pytest.mark.parametrize(
     ("rule", "positive", "prevalence", "words"),
     [
-        ("youden", None, None, "say which of benign, malignant, normal"),
+        ("youden", None, None, "say which by --positive: benign, malignant, normal"),
         ("youden", "tumour", None, "no class tumour"),
         ("accuracy", "benign", None, "cut-off accuracy: write youden"),
         ("youden=1", "benign", None, "cut-off youden=1"),

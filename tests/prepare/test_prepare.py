@@ -237,7 +237,7 @@ def test_real_images(name, real_data, tmp_path):
     dest = done(name, download, tmp_path / "dest")
     copies = {
         "btmd": "Identical files: 426 surplus copies of 300 images",
-        "busi": "Identical files: 1 surplus copies of 1 images",
+        "busi": "Identical files: 1 surplus copy of 1 image",
     }
     assert copies[name] in (dest / "SOURCE.md").read_text()
     assert len(table(dest)) == {"btmd": 7019, "busi": 780}[name]

@@ -9,7 +9,7 @@ from conftest import content_of
 from PIL import Image
 
 from segmentation import train
-from segmentation.data import apply, augmentation, open_pairs
+from segmentation.data import apply, augmentation, open_for_training
 from util.data.reading import Reading
 from util.phantom import draw_phantom
 from util.system.errors import run_script
@@ -34,7 +34,7 @@ def deep(tmp_path_factory):
 
 
 def test_pairs_share_the_range_of_training(deep):
-    train_pairs, val_pairs = open_pairs(str(deep), ("train", "val"), ".png", ".png", None, Reading())
+    train_pairs, val_pairs = open_for_training(str(deep), ".png", ".png", None, "note", Reading())
     low, high = train_pairs.reading.intensity_range
     assert high < 5000 and val_pairs.reading == train_pairs.reading
     image, masks = val_pairs[1]

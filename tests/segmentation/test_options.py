@@ -160,7 +160,6 @@ def test_an_encoder_without_options_is_known_by_its_shape(encoder, tmp_path):
     ("option", "words"),
     [
         ("--model vit_small_patch16", ["--model vit_small_patch16 contradicts", "vit_tiny_patch16 (width 192, 12 blocks"]),
-        ("--patch_size 16", ["--patch_size 16 contradicts", "patch size 8"]),
         ("--input_w 50", ["--input_w 50", "patch size 8"]),
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from util.data.folders import LabelledFiles, has_split, open_splits
+from util.data.records import counted, some
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -36,13 +37,35 @@ def groups_of_copies(paths: Iterable[str]) -> list[list[str]]:
 
 def copies_of(judged: list[str], others: list[str]) -> dict[str, str]:
     """The files that lie among others too, byte for byte: the path there, by the path here."""
+    return copies_in(groups_of_copies([*judged, *others]), others)
+
+
+def copies_in(groups: list[list[str]], others: list[str]) -> dict[str, str]:
+    """As :func:`copies_of`, of files whose groups are known."""
     theirs = set(others)
     found: dict[str, str] = {}
-    for group in groups_of_copies([*judged, *others]):
+    for group in groups:
         known = next((path for path in group if path in theirs), None)
         if known:
             found |= {path: known for path in group if path not in theirs}
     return found
+
+
+def labels_at_odds(groups: list[list[str]], label_of: dict[str, str]) -> str | None:
+    """A line that names copies with different labels, of which one must be wrong; None where there are none.
+
+    Args:
+        groups: of copies.
+        label_of: the name of the class by path; paths that are not there are left aside.
+    """
+    pairs = []
+    for group in groups:
+        labelled = [path for path in group if path in label_of]
+        other = next((path for path in labelled if label_of[path] != label_of[labelled[0]]), None)
+        if other:
+            shown = (f"{'/'.join(Path(path).parts[-3:])} ({label_of[path]})" for path in (labelled[0], other))
+            pairs.append(" is ".join(shown))
+    return f"{counted(len(pairs), 'file has', 'files have')} two labels: {some(pairs)}" if pairs else None
 
 
 def open_for_training(
@@ -52,7 +75,13 @@ def open_for_training(
     train, val = open_splits(
         data_path, ("train", "val"), num_classes=num_classes, patients=patients, on_patient_leak=on_patient_leak
     )
-    return answer_leak(train, val, on_leak), val
+    groups = groups_of_copies([*val.paths, *train.paths])
+    label_of = {
+        path: each.classes[label] for each in (train, val) for path, label in zip(each.paths, each.labels, strict=True)
+    }
+    if odd := labels_at_odds(groups, label_of):
+        say(f"note: {odd}")
+    return answer_leak(train, val, groups, on_leak), val
 
 
 def open_for_evaluation(
@@ -63,60 +92,83 @@ def open_for_evaluation(
     patients: str | None,
     on_patient_leak: str,
     on_leak: str,
-) -> tuple[list[str], LabelledFiles]:
+    with_val: bool = False,
+) -> tuple[list[str], LabelledFiles, LabelledFiles | None]:
     """The paths of the training images, none where they are not at hand, and the files of the split to evaluate.
 
     Args:
         classes: of the model, in its order; None: those of the data.
+        with_val: val is needed too, to choose on. It is returned last, but None where it is the split to evaluate.
 
     Raises:
         InputError: as :func:`util.data.folders.open_splits` does; and under ``on_leak`` "error" where images of the split
             are copies of training images.
     """
-    beside = ("train",) if has_split(data_path, "train") else ()
-    *train, files = open_splits(
+    beside = ["train"] if has_split(data_path, "train") else []
+    if with_val and not has_split(data_path, "val"):
+        raise InputError(f"--data_path {data_path} has no val/, which a temperature and a cut-off are chosen on")
+    with_val = with_val and split != "val"
+    splits = [*beside, *(["val"] if with_val else []), split]
+    opened = open_splits(
         data_path,
-        (*beside, split),
+        tuple(splits),
         num_classes=num_classes,
         classes=classes,
         patients=patients,
         on_patient_leak=on_patient_leak,
     )
+    by_name = dict(zip(splits, opened, strict=True))
+    train, files = by_name.get("train"), by_name[split]
     if train and on_leak == "error":
-        answer_leak(train[0], files, on_leak)
-    return (train[0].paths if train else []), files
+        answer_leak(train, files, groups_of_copies([*files.paths, *train.paths]), on_leak)
+    return (train.paths if train else []), files, (by_name["val"] if with_val else None)
 
 
-def answer_leak(train: LabelledFiles, judged: LabelledFiles, on_leak: str) -> LabelledFiles:
-    """The training images, once it is known how many of them also lie in the split that judges the model.
-
-    Args:
-        on_leak: "note" says it, "error" ends the run, "drop" leaves them out of training.
+def answer_leak(train: LabelledFiles, judged: LabelledFiles, groups: list[list[str]], on_leak: str) -> LabelledFiles:
+    """The training images of a classification, once :func:`indices_to_train_on` has answered for them.
 
     Raises:
-        InputError: under "error", naming a pair.
+        InputError: as there; and under "drop", where no image of a class is left.
     """
-    copies = copies_of(judged.paths, train.paths)
-    if not copies:
+    kept = indices_to_train_on(train.paths, judged.paths, judged.split, groups, on_leak)
+    if len(kept) == len(train):
         return train
-    example = next(f"{Path(here).name} is {Path(there).name}" for here, there in copies.items())
-    count = f"{len(copies)} of the {len(judged)} images of {judged.split} are copies of a training image ({example})"
-    if on_leak == "error":
-        raise InputError(f"{count}: remove them, or give --on_leak note or drop")
-    if on_leak == "note":
-        say(f"note: {count}; --on_leak drop leaves them out of training")
-        return train
-    fingerprints = {digest(path) for path in copies.values()}
-    sizes = {os.path.getsize(path) for path in copies.values()}
-    kept = [
-        index
-        for index, path in enumerate(train.paths)
-        if os.path.getsize(path) not in sizes or digest(path) not in fingerprints
-    ]
-    say(f"note: {count}; {len(train) - len(kept)} training images are left out (--on_leak drop)")
+    emptied = set(train.labels) - {train.labels[index] for index in kept}
+    if emptied:
+        names = some(train.classes[number] for number in emptied)
+        raise InputError(f"--on_leak drop leaves no training image of {names}: all are copies of images of {judged.split}")
     return replace(
         train,
         paths=[train.paths[index] for index in kept],
         labels=[train.labels[index] for index in kept],
         patients=[train.patients[index] for index in kept] if train.patients else None,
     )
+
+
+def indices_to_train_on(train: list[str], judged: list[str], split: str, groups: list[list[str]], on_leak: str) -> list[int]:
+    """Which training images to use, once it is known how many of them also lie in the split that judges the model.
+
+    Args:
+        train: paths of the training images; judged: those of the images of ``split``.
+        groups: of copies among both.
+        on_leak: "note" says it, "error" ends the run, "drop" leaves them out of training.
+
+    Raises:
+        InputError: under "error", naming a pair.
+    """
+    copies, everything = copies_in(groups, train), list(range(len(train)))
+    if not copies:
+        return everything
+    example = next(f"{Path(here).name} is {Path(there).name}" for here, there in copies.items())
+    which = "is a copy" if len(copies) == 1 else "are copies"
+    count = f"{len(copies)} of the {len(judged)} images of {split} {which} of a training image ({example})"
+    if on_leak == "error":
+        raise InputError(f"{count}: remove {'it' if len(copies) == 1 else 'them'}, or give --on_leak note or drop")
+    if on_leak == "note":
+        say(f"note: {count}; --on_leak drop leaves what was copied out of training")
+        return everything
+    dropped = {path for group in groups if any(path in copies for path in group) for path in group}
+    kept = [index for index in everything if train[index] not in dropped]
+    left_out = counted(len(train) - len(kept), "training image is", "training images are")
+    say(f"note: {count}; {left_out} left out (--on_leak drop)")
+    return kept

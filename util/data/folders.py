@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from util.data import readers
 from util.data.records import read_records, some
+from util.data.tables import read_table
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -95,11 +97,9 @@ def open_splits(
 
 def has_split(data_path: str, split: str) -> bool:
     """Whether a data set has images of a split."""
-    folder = Path(data_path)
-    if folder.is_dir():
-        return (folder / split).is_dir()
-    return any(record.split == split for record in read_records(folder, needed=(), on_patient_leak="note", note=_ignore))
-
-
-def _ignore(_: str) -> None:
-    """A note that is given elsewhere."""
+    path = Path(data_path)
+    if path.is_file() and (held := readers.entries(data_path)) is not None:
+        return any(entry.split == split for entry in held)
+    if path.is_file():
+        return any(row["split"] == split for row in read_table(path, ("split",)).rows)
+    return (path / split).is_dir()

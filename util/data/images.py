@@ -18,6 +18,8 @@ from util.data.folders import LabelledFiles
 from util.data.intensity import Levels, colours, far_outside, levels_of, shared_range
 from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
+from util.data.records import counted
+from util.data.walk import is_hidden
 from util.system import cores, distributed
 from util.system.console import say, track
 from util.system.errors import InputError
@@ -118,6 +120,16 @@ class Checked:
             pass
 
 
+class UnreadableImages(InputError):
+    """Names the first ten of the images that cannot be read, and a remedy; ``problems`` has a line for each."""
+
+    def __init__(self, problems: list[str], remedy: str = "repair or remove, or --on_bad_image skip"):
+        self.problems, self.remedy = problems, remedy
+        many = f"{len(problems)} images: " if len(problems) > 1 else ""
+        more = "; ..." if len(problems) > 10 else ""
+        super().__init__(f"{many}{'; '.join(problems[:10])}{more}: {remedy}")
+
+
 class Images(Dataset):
     """The images of a split, each read at once to find unreadable files before any work.
 
@@ -137,7 +149,8 @@ class Images(Dataset):
         reading: with the intensity range, found in these images where none was given.
 
     Raises:
-        InputError: naming all unreadable images (the first ten), or a class that has no readable one.
+        UnreadableImages: naming them.
+        InputError: naming a class that has no readable image.
     """
 
     def __init__(self, files: LabelledFiles, cache: str = "auto", on_bad: str = "error", reading: Reading = AS_IT_IS):
@@ -147,10 +160,7 @@ class Images(Dataset):
         keep = cache == "ram" or (cache == "auto" and decoded_bytes(files.paths, reading) < available_memory() / 3)
         images, levels, problems = self._read_all(files.paths, keep, reading)
         if problems and on_bad == "error":
-            more = "; ..." if len(problems) > 10 else ""
-            many = f"{len(problems)} images: " if len(problems) > 1 else ""
-            named = "; ".join(list(problems.values())[:10])
-            raise InputError(f"{many}{named}{more}: repair or remove, or --on_bad_image skip")
+            raise UnreadableImages(list(problems.values()))
         self.skipped = list(problems.values())
         kept = [index for index, path in enumerate(files.paths) if path not in problems]
         self.paths = [files.paths[index] for index in kept]
@@ -239,7 +249,11 @@ def mention_ignored(files: LabelledFiles) -> None:
         for top, _, names in os.walk(folder / label)
         for name in names
     )  # fmt: skip
-    others = Counter(path.suffix or "no extension" for path in beside if not readers.is_image(str(path)))
+    others = Counter(
+        path.suffix or "no extension"
+        for path in beside
+        if not any(map(is_hidden, path.relative_to(folder).parts)) and not readers.is_image(str(path))
+    )
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
         say(f"note: files in {folder} that are no images by name or content are not used: {kinds}")
@@ -251,7 +265,8 @@ def note_skipped(folder: Path, *sets: Images) -> None:
     if skipped and distributed.is_main():
         written = folder / "skipped.txt"
         written.write_text("".join(f"{line}\n" for line in skipped))
-        say(f"note: {len(skipped)} images that cannot be read are skipped, listed in {written}")
+        unread = counted(len(skipped), "image that cannot be read is", "images that cannot be read are")
+        say(f"note: {unread} skipped, listed in {written}")
 
 
 def decoded_bytes(paths: Sequence[str], reading: Reading) -> float:

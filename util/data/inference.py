@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from util.data.augment import normalize
-from util.data.images import Images
-from util.data.loading import whole_batches
+from util.data.loading import WholeImages, whole_batches
 from util.system import distributed, interruption
 from util.system.console import track
 from util.system.workplace import Precision
@@ -33,7 +32,7 @@ class Inference:
         self,
         compute: Callable[[Tensor], Tensor],
         model: torch.nn.Module,
-        images: Images,
+        images: WholeImages,
         title: str,
         chosen: Sequence[int] | None = None,
     ) -> Tensor:
@@ -41,7 +40,7 @@ class Inference:
 
         Args:
             compute: takes ``[B, 3, S, S]``, normalised, on the device; gives ``[B, ...]``.
-            model: put into evaluation mode meanwhile.
+            model: put into evaluation mode meanwhile; its ``variant`` says how pixels are normalised.
             images: of which ``chosen``, indices, are used (None: all).
             title: of the progress bar.
 
@@ -55,14 +54,15 @@ class Inference:
         batches = whole_batches(images, self.input_size, self.batch_size, chosen)
         of_this_process = -(-total // distributed.world_size())
         for batch in track(batches, title, total=-(-of_this_process // self.batch_size), scale=self.batch_size):
-            pixels = normalize(batch.to(self.precision.device, non_blocking=True))
+            on_device = batch.to(self.precision.device, non_blocking=True)
+            pixels = normalize(on_device, model.variant.mean, model.variant.std)
             with self.precision():
                 rows.append(compute(pixels).float())
             interruption.stop_if_asked()
         model.train(was_training)
         return distributed.gather_rows(torch.cat(rows).cpu(), total)
 
-    def probabilities(self, model: torch.nn.Module, images: Images) -> Tensor:
+    def probabilities(self, model: torch.nn.Module, images: WholeImages) -> Tensor:
         """The class probabilities of a set, ``[N, classes]``, from all patches of each image."""
 
         def compute(pixels: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,9 +18,19 @@ from util.data.augment import Augment
 from util.data.images import Images, default_threads
 from util.system import distributed, interruption
 from util.system.console import say
-from util.system.seeds import seed_everything
+from util.system.seeds import derive_seed, seed_everything
 
 T = TypeVar("T")
+
+
+class WholeImages(Protocol):
+    """Images that can be counted and read by index, ``[3, H, W]`` uint8, and what to call them."""
+
+    split: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
 
 
 class SeededDataset(Dataset, ABC):
@@ -43,9 +53,14 @@ class SeededDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> dict:
-        """A dictionary of tensors, ``image`` and ``index`` among them."""
-        seed_everything(self.seed, "image", int(self._epoch), index)
+    def __getitem__(self, number: int) -> dict:
+        """A dictionary of tensors, ``image`` and ``index`` among them.
+
+        Args:
+            number: of the image; one set's length more for each time that it came in this epoch before.
+        """
+        times, index = divmod(number, len(self))
+        seed_everything(self.seed, "image", int(self._epoch), index, *([times] if times else []))
         return {**self.draw(index), "index": index}
 
     @abstractmethod
@@ -97,7 +112,7 @@ def prepared(prepare: Callable[[int], T], indices: Sequence[int], batch_size: in
             yield list(batch)
 
 
-def whole_batches(images: Images, size: int, batch_size: int, chosen: Sequence[int] | None = None) -> Iterator[Tensor]:
+def whole_batches(images: WholeImages, size: int, batch_size: int, chosen: Sequence[int] | None = None) -> Iterator[Tensor]:
     """Whole images in order, resized to squares; with several processes, every n-th.
 
     Args:
@@ -114,18 +129,53 @@ def whole_batches(images: Images, size: int, batch_size: int, chosen: Sequence[i
 
 
 class EpochSampler(DistributedSampler):
-    """The order of an epoch, without the first ``skip`` images of this process."""
+    """The order of an epoch, without the first ``skip`` images of this process.
+
+    Args:
+        chances: ``[N]``, how likely each image is to be drawn, in any unit. As many images as there are are drawn from all,
+            so that some come twice and some not at all. None: each comes once.
+    """
 
     skip = 0
 
+    def __init__(self, *args, chances: Tensor | None = None, **named):
+        super().__init__(*args, **named)
+        self.chances = chances
+
     def __iter__(self) -> Iterator[int]:
-        return islice(super().__iter__(), self.skip, None)
+        order = super().__iter__() if self.chances is None else iter(self._own(self.drawn().tolist()))
+        return islice(order, self.skip, None)
+
+    def drawn(self) -> Tensor:
+        """The images drawn by chance in this epoch, over all processes."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "balance", self.epoch))
+        return torch.multinomial(self.chances, len(self.dataset), replacement=True, generator=generator)
+
+    def _own(self, drawn: list[int]) -> list[int]:
+        """Those of this process; an image that comes again is asked for by a number beyond the set, and augmented anew."""
+        times: Counter[int] = Counter()
+        numbers = []
+        for index in drawn:
+            numbers.append(index + times[index] * len(self.dataset))
+            times[index] += 1
+        return numbers[self.rank : self.total_size : self.num_replicas]
 
 
-def training_loader(dataset: SeededDataset, batch_size: int, num_workers: int, pin_memory: bool) -> DataLoader:
-    """Batches in an order that is new every epoch; the last incomplete batch is dropped; sharded over processes."""
+def training_loader(
+    dataset: SeededDataset, batch_size: int, num_workers: int, pin_memory: bool, chances: Tensor | None = None
+) -> DataLoader:
+    """Batches in an order that is new every epoch; the last incomplete batch is dropped; sharded over processes.
+
+    With ``chances`` ``[N]``, images are drawn by them (:class:`EpochSampler`).
+    """
     sampler = EpochSampler(
-        dataset, distributed.world_size(), distributed.rank(), shuffle=True, seed=dataset.seed, drop_last=True
+        dataset,
+        distributed.world_size(),
+        distributed.rank(),
+        shuffle=True,
+        seed=dataset.seed,
+        drop_last=True,
+        chances=chances,
     )
     # forked workers share the decoded images instead of copying them
     context = "fork" if num_workers and sys.platform == "linux" else None

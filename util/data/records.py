@@ -1,7 +1,7 @@
 """A data set as one list of labelled images, from folders or from a table, checked before any long work.
 
-Folders are ``DIR/{train,val,test}/CLASS/*`` as torchvision's ImageFolder reads them; a table is a CSV file with columns
-``path`` (relative to the file), ``label``, ``split`` (train, val or test) and, if known, ``patient``.
+Folders are ``DIR/{train,val,test}/CLASS/*`` as torchvision's ImageFolder reads them, without hidden ones; a table is a CSV
+file with columns ``path`` (relative to the file), ``label``, ``split`` (train, val or test) and, if known, ``patient``.
 """
 
 import os
@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchvision.datasets import ImageFolder
-
 from util.data import readers
 from util.data.tables import read_table
+from util.data.walk import class_names, images_below, refuse_loop, refuse_shared
 from util.system.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -49,10 +48,12 @@ def read_records(
 
     Raises:
         InputError: naming the file, the image, the label or the patients, if something is missing, twice there or unknown,
-            if train and val differ in their labels, or test has another label.
+            if train and val differ in their labels, or test has another label, or symbolic links lead in a circle or make
+            two folders one.
     """
     if data_path.is_dir():
         records = [record for split in splits for record in _folder(data_path / split, split, split in needed)]
+        refuse_shared([data_path / split for split in splits])
     elif data_path.is_file() and (held := readers.entries(str(data_path))) is not None:
         records = [Record(*entry) for entry in held if entry.split in splits]
     elif data_path.is_file():
@@ -100,15 +101,15 @@ def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = p
 
 
 def image_folder(folder: Path, split: str) -> list[Record]:
-    """The images of ``folder/CLASS/*`` in ImageFolder's order; a class folder may be empty."""
-    try:
-        folder_images = ImageFolder(str(folder), is_valid_file=readers.is_image, allow_empty=True)
-    except FileNotFoundError:  # no class folder
-        raise InputError(f"{folder}: no folder of a class in it; images belong in {folder}/CLASS/") from None
-    return [Record(path, folder_images.classes[label], split) for path, label in folder_images.samples]
+    """The images of ``folder/CLASS/*`` in ImageFolder's order, hidden ones left out; a class folder may be empty."""
+    names = class_names(folder)
+    if not names:
+        raise InputError(f"{folder}: no folder of a class in it; images belong in {folder}/CLASS/")
+    return [Record(path, name, split) for name in names for path in images_below(folder / name)]
 
 
 def _folder(folder: Path, split: str, needed: bool) -> list[Record]:
+    refuse_loop(folder)
     if not folder.is_dir():
         if needed:
             raise InputError(f"--data_path {folder.parent}: no {split}/ in it; images belong in {split}/CLASS/")
@@ -122,7 +123,7 @@ def _folder(folder: Path, split: str, needed: bool) -> list[Record]:
 
 def empty_classes(folders: list[Path], records: list[Record]) -> list[str]:
     """Class folders in ``folders`` of which no image is among the records."""
-    names = {entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()}
+    names = {name for folder in folders for name in class_names(folder)}
     return sorted(f"{name}/" for name in names - {record.label for record in records})
 
 
@@ -188,8 +189,7 @@ def _check_patients(records: list[Record], on_leak: str, data_path: Path, note: 
             where.setdefault(record.patient, set()).add(record.split)
     leaks = [patient for patient, splits in where.items() if len(splits) > 1]
     if leaks:
-        count = "1 patient is" if len(leaks) == 1 else f"{len(leaks)} patients are"
-        message = f"{data_path}: {count} in more than one split: {some(leaks)}"
+        message = f"{data_path}: {counted(len(leaks), 'patient is', 'patients are')} in more than one split: {some(leaks)}"
         if on_leak == "error":
             raise InputError(
                 f"{message}; split by patient (python -m util.split), or --on_patient_leak note if that is meant"
@@ -202,3 +202,8 @@ def some(names: Iterable[str]) -> str:
     names = sorted(names)
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with what it counts: "1 image is", "2 images are"."""
+    return f"{number} {one if number == 1 else many}"

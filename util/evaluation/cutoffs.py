@@ -52,10 +52,19 @@ def check_positive(positive: str | None, classes: list[str]) -> str:
     if positive is None and len(classes) == 2:
         return classes[1]
     if positive is None:
-        raise InputError(f"a cut-off is for one class against the rest: say which of {', '.join(classes)}")
+        raise InputError(f"a cut-off is for one class against the rest: say which by --positive: {', '.join(classes)}")
     if positive not in classes:
-        raise InputError(f"no class {positive} for a cut-off: there are {', '.join(classes)}")
+        raise InputError(f"no class {positive} for a cut-off (--positive): there are {', '.join(classes)}")
     return positive
+
+
+def check_both_sides(labels: np.ndarray, classes: list[str], positive: str) -> None:
+    """Raise :class:`InputError` unless a cut-off can be chosen on these images: some are of the class, some of others."""
+    cases = int((labels == classes.index(positive)).sum())
+    if cases in (0, len(labels)):
+        raise InputError(
+            f"a cut-off for {positive} needs images of {positive} and others; here are {cases} of {len(labels)}"
+        )
 
 
 def choose_cutoff(
@@ -77,11 +86,8 @@ def choose_cutoff(
     """
     name, wanted = check_rule(rule)
     positive = check_positive(positive, classes)
+    check_both_sides(labels, classes, positive)
     truth, scores = labels == classes.index(positive), probabilities[:, classes.index(positive)].astype(np.float64)
-    if truth.all() or not truth.any():
-        raise InputError(
-            f"a cut-off for {positive} needs images of {positive} and others; here are {truth.sum()} of {len(truth)}"
-        )
     false, true, thresholds = roc_curve(truth, scores, drop_intermediate=False)
     if wanted is None:
         chosen = np.argmax(true - false)

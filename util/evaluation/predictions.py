@@ -1,7 +1,7 @@
 """``predictions.csv``: what a classifier said about each image, written by an evaluation and read by all that follows."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +36,8 @@ class Predictions(NamedTuple):
         return self.labels
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write columns ``file``, ``label`` and ``patient`` where known, ``prediction``, and ``p(CLASS)`` for each class.
+def write_predictions(path: Path, predictions: Predictions, more: Mapping[str, Iterable[str]] | None = None) -> None:
+    """Write columns ``file``, ``label`` and ``patient`` where known, ``prediction``, ``p(CLASS)`` for each class, and more.
 
     Probabilities have as many digits as their type holds, so that ties and orders are the same after reading.
     """
@@ -49,6 +49,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     columns |= {f"p({name})": map(str, column) for name, column in zip(classes, probabilities.T, strict=True)}
     if patients is not None:
         columns["patient"] = patients
+    columns |= more or {}
     write_table(path, list(columns), zip(*columns.values(), strict=True))
 
 

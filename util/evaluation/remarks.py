@@ -1,9 +1,17 @@
-"""What a reader of an evaluation must know: who chose the epoch, copies of training images, classes that never come."""
+"""What a reader of an evaluation must know: who chose the epoch, copies, files with two labels, classes that never come."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from util.data.copies import copies_of
+from util.data.copies import copies_in, groups_of_copies, labels_at_odds
 from util.evaluation.metrics import classification_metrics
+
+FLATTERS = {
+    "epoch": "chosen on these images, so the metrics flatter; those of a test set",
+    "temperature": "fitted on these images, so their calibration flatters; that of a test set",
+    "cut-off": "chosen on these images, so its sensitivity and specificity flatter; those of a test set",
+}
 
 
 def remarks(
@@ -12,7 +20,7 @@ def remarks(
     probabilities: np.ndarray,
     classes: list[str],
     training_paths: list[str],
-    chose_epoch: bool,
+    chosen: Sequence[str],
     ordered: bool = False,
 ) -> dict:
     """Remarks on the metrics of a set.
@@ -20,24 +28,29 @@ def remarks(
     Args:
         paths: of the images; labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
         training_paths: of the training images, as far as they are at hand.
-        chose_epoch: the epoch was chosen on these images.
+        chosen: what was chosen on these images: "epoch", "temperature" or "cut-off".
         ordered: the classes are grades in their order.
 
     Returns:
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
-    lines, more = [], {}
-    if chose_epoch:
-        lines.append("the epoch was chosen on these images, so the metrics flatter; those of a test set would not")
-    copies = copies_of(paths, training_paths)
+    lines, more = [f"the {each} was {FLATTERS[each]} would not" for each in chosen], {}
+    groups = groups_of_copies([*paths, *training_paths])
+    if odd := labels_at_odds(groups, {path: classes[label] for path, label in zip(paths, labels.tolist(), strict=False)}):
+        lines.append(odd)
+    copies = copies_in(groups, training_paths)
     if copies:
         unseen = np.array([path not in copies for path in paths])
         others = classification_metrics(labels[unseen], probabilities[unseen], classes, ordered) if unseen.any() else None
         more = {"copies": len(copies), "without_copies": others}
         top1 = f"; without them top-1 is {100 * others['top1']:.2f} %" if others else ""
-        lines.append(f"{len(copies)} of these {len(paths)} images are copies of a training image{top1}")
+        which = "is a copy" if len(copies) == 1 else "are copies"
+        lines.append(f"{len(copies)} of these {len(paths)} images {which} of a training image{top1}")
     predicted = set(probabilities.argmax(1).tolist())
+    if len(predicted) == 1 and len(set(labels.tolist())) > 1:
+        lines.append(f"every image is classified as {classes[predicted.pop()]}: such a model tells no class from another")
+        return {"remarks": lines, **more}
     never = [name for number, name in enumerate(classes) if number not in predicted and (labels == number).any()]
     if never:
         lines.append(f"no image is classified as {', '.join(never)}")

@@ -1,13 +1,22 @@
 """What ``--eval`` says of a set: metrics, intervals, calibration and remarks, for ``metrics.json`` and for a reader."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from util.data.images import Images
 from util.evaluation.calibration import calibration_metrics
+from util.evaluation.decision import Decision, calibration_in_words, decision_in_words
+from util.evaluation.features import NAMES as FEATURES
+from util.evaluation.features import write_features
 from util.evaluation.intervals import intervals
+from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.remarks import remarks
 from util.evaluation.table import metrics_table
 from util.maps.localisation import localisation_table
+from util.system import distributed
 
 
 def complete(
@@ -16,7 +25,7 @@ def complete(
     probabilities: np.ndarray,
     *,
     training_paths: list[str],
-    chose_epoch: bool,
+    chosen: Sequence[str],
     ordered: bool,
 ) -> dict:
     """Metrics of a set with all that belongs beside them.
@@ -25,7 +34,7 @@ def complete(
         metrics: of :func:`util.evaluation.metrics.classification_metrics`, and others.
         images: of the set; probabilities: ``[N, classes]``.
         training_paths: of the training images, as far as they are at hand.
-        chose_epoch: the epoch was chosen on these images.
+        chosen: what was chosen on these images, as :func:`remarks` names it.
         ordered: the classes are grades in their order.
 
     Returns:
@@ -36,19 +45,34 @@ def complete(
         **metrics,
         "intervals": intervals(labels, probabilities, images.classes, images.patients, ordered=ordered),
         "calibration": calibration_metrics(labels, probabilities),
-        **remarks(images.paths, labels, probabilities, images.classes, training_paths, chose_epoch, ordered),
+        **remarks(images.paths, labels, probabilities, images.classes, training_paths, chosen, ordered),
     }
 
 
 def in_words(results: dict) -> str:
-    """The results of :func:`complete`, and ``localisation`` where it was measured, as lines for a reader."""
-    calibration = results["calibration"]
-    error, brier = 100 * calibration["expected_calibration_error"], calibration["brier_score"]
+    """The results of :func:`complete`, and of a decision and ``localisation`` where there are, as lines for a reader."""
     lines = [
         metrics_table(results, results["intervals"]),
-        f"{'calibration':<20}expected calibration error {error:.2f} %, Brier score {brier:.4f}",
+        f"{'calibration':<20}{calibration_in_words(results['calibration'])}",
+        *decision_in_words(results),
         *(f"note: {line}" for line in results["remarks"]),
     ]
     if "localisation" in results:
         lines.append(localisation_table(results["localisation"]))
     return "\n".join(lines)
+
+
+def write_evaluation(
+    folder: Path, results: dict, found: Predictions, decision: Decision, features: np.ndarray | None
+) -> list[str]:
+    """Write ``metrics.json``, ``predictions.csv`` and, where given, features; return the names of the files."""
+    names = ["metrics.json", "predictions.csv", *(FEATURES if features is not None else ())]
+    if not distributed.is_main():
+        return names
+    write_predictions(folder / "predictions.csv", found, decision.calls(found.probabilities, found.classes))
+    for name in FEATURES:
+        (folder / name).unlink(missing_ok=True)  # of an evaluation before
+    if features is not None:
+        write_features(folder, features, found.files, [found.classes[label] for label in found.truth])
+    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    return names

@@ -18,6 +18,7 @@ from util.system.errors import InputError
 if TYPE_CHECKING:  # reading images takes torchvision, a second to load
     from util.data.images import Images
     from util.data.inference import Inference
+    from util.data.loading import WholeImages
 
 FLOOR = 1e-3  # added to the blocks' maps in [0, 1], so that a single block cannot strike out a patch
 
@@ -105,10 +106,10 @@ def help_text() -> str:
     return "; ".join((*(f"{name}: {each.about}" for name, each in SOURCES.items()), "blockN: the N-th block's attention"))
 
 
-def check(name: str, depth: int) -> None:
+def check(name: str, depth: int, option: str = "--map") -> None:
     """Raise :class:`InputError` when a source names a block that an encoder of ``depth`` blocks lacks."""
     if (block_number(name) or 0) > depth:
-        raise InputError(f"--map {name}: the encoder has {depth} blocks")
+        raise InputError(f"{option} {name}: the encoder has {depth} blocks")
 
 
 def reads_head(name: str) -> bool:
@@ -133,7 +134,7 @@ def map_of(view: View, name: str) -> Tensor:
 
 
 def maps(
-    model: torch.nn.Module, images: "Images", inference: "Inference", name: str, chosen: Sequence[int] | None = None
+    model: torch.nn.Module, images: "WholeImages", inference: "Inference", name: str, chosen: Sequence[int] | None = None
 ) -> Tensor:
     """The maps of a set, or of ``chosen`` images of it, from one source, ``[N, gh, gw]`` in [0, 1]."""
 

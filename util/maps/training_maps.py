@@ -1,6 +1,7 @@
 """The maps of the training images: where they come from, when they are made anew, and what a checkpoint keeps of them."""
 
 import torch
+from torch import Tensor
 
 from util.data.images import Images
 from util.data.inference import Inference
@@ -17,13 +18,18 @@ class TrainingMaps:
         source: where maps come from (:mod:`util.maps.sources`).
         epochs: those in which SAM draws by the maps; none: maps are never made.
         interval: epochs from one refresh to the next.
+        files: hashes of the training images (:class:`util.data.account.SeenFiles`): the maps of a checkpoint that was
+            written with others are left aside, and made anew.
 
     Attributes:
         grids: ``[images, gh, gw]`` float32 in [0, 1], in shared memory; ones until maps are made.
         entropy: mean entropy of the maps relative to that of a uniform one; None until maps are made.
     """
 
-    def __init__(self, images: int, grid: tuple[int, int], source: str, epochs: range, interval: int):
+    def __init__(
+        self, images: int, grid: tuple[int, int], source: str, epochs: range, interval: int, files: Tensor | None = None
+    ):
+        self.files = files
         self.source, self.epochs, self.interval = source, epochs, interval
         self.grids = torch.ones(images, *grid).share_memory_()
         self.entropy: float | None = None
@@ -56,7 +62,10 @@ class TrainingMaps:
         }
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there."""
+        """Take from a checkpoint what :meth:`state_dict` put there, unless it belongs to other images."""
+        before = content.get("files", {}).get("train")
+        if self.files is not None and before is not None and not torch.equal(before, self.files):
+            return
         self.entropy = content["map_entropy"]
         if content["maps"] is not None:
             self.grids.copy_(content["maps"])

@@ -6,15 +6,15 @@ from pathlib import Path
 from util.data.reading import Reading
 from util.maps import sources
 from util.options import checks, groups, protocol
-from util.options.parser import RATIO, Parser, number
+from util.options.evaluation import add_evaluation_options, check_evaluation
+from util.options.parser import COUNT, RATIO, Parser, number
 from util.sizes import ENCODERS
-from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
 from util.training.resuming import options_to_go_on_with
 
 ABOUT = (
     "Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or "
-    "evaluate it with --eval."
+    "evaluate it with --eval, or classify new images with --predict."
 )
 # masking None: on all patches, unless ratios are given
 PROTOCOLS: dict[str, dict] = {
@@ -36,8 +36,8 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     parser.groups["paper"].add_argument(
         "--finetune",
         metavar="CHECKPOINT",
-        help="encoder to start from; model, input size and patch size are its own (default: none, vit_base_patch16 at 224 "
-        "pixels from random weights)",
+        help="encoder to start from: a checkpoint, a Hugging Face folder or timm:NAME (docs/weights.md); model, input size "
+        "and patch size are its own (default: none, vit_base_patch16 at 224 pixels from random weights)",
     )
     pooling = model.add_mutually_exclusive_group()
     pooling.add_argument(
@@ -62,44 +62,47 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         help="learning rate of a layer relative to the one above it",
     )
     optimisation.add_argument("--smoothing", type=RATIO, default=0.1, help="label smoothing")
+    optimisation.add_argument(
+        "--ema",
+        type=number(float, 0, 1, open_ends="lowhigh"),
+        metavar="DECAY",
+        help="evaluate and save the moving average of the weights, such as 0.999 (default: the weights themselves)",
+    )
+    optimisation.add_argument(
+        "--early_stopping",
+        type=COUNT,
+        metavar="N",
+        help="end after N epochs without a better val_top1; the learning rate still follows --epochs (default: never)",
+    )
     groups.add_augmentation_options(parser)
     groups.add_running_options(parser)
-    parser.groups["paper"].add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    evaluation = parser.groups["evaluation"]
-    evaluation.add_argument(
-        "--split", choices=("test", "val"), help="what --eval evaluates (default: test/ where there is one)"
-    )
-    evaluation.add_argument(
-        "--ordered", action="store_true", help="classes are grades in order: --eval adds quadratic kappa"
-    )
+    groups.add_figure_options(parser)
+    add_evaluation_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     checks.reading(args)
-    if args.eval and args.resume in (None, "auto"):
-        raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
-    if not args.eval and (args.split or args.ordered):
-        raise InputError(f"--{'split' if args.split else 'ordered'} is for --eval; leave it out")
-    if args.eval and args.finetune:
-        raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
+    check_evaluation(args)
+    trains = not (args.eval or args.predict)
     protocol.settle_masking(args)
-    if not args.eval:
+    if trains:
         checks.training(args)
     checks.finetuning(args)
     if (args.resume or args.finetune) and recorded is None:
         return args
-    checks.data_path(args.data_path)
+    if not args.predict:
+        checks.data_path(args.data_path)
     args.model = args.model or "vit_base_patch16"
     args.input_size = args.input_size or 224
     args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
     args.pool = args.pool or "avg"
     patches = checks.grid(args.input_size, args.patch_size)
     sources.check(args.map, ENCODERS[args.model]["depth"])
-    if args.masking != "none" and not args.eval:
+    if args.masking != "none" and trains:
         checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
     return args
 
 
 def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
-    """What a checkpoint says of the options: all when a run goes on; in an evaluation those of its model, its maps and how
+    """What a checkpoint says of the options: all when a run goes on; where it is used those of its model, its maps and how
     images are read; else the shape.
 
     Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
@@ -111,16 +114,16 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dic
     shape: dict = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
     if not args.model:
         shape["model"] = source.encoder_name(ENCODERS)
-    if args.eval or source.is_finetuned:
+    if args.eval or args.predict or source.is_finetuned:
         shape["pool"] = source.pooling
-    if args.eval:
+    if args.eval or args.predict:
         shape |= {name: source.options[name] for name in (*OF_MAPS, *OF_READING) if name in source.options}
     return shape
 
 
 def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
-    """Whether a checkpoint is of the run that goes on, and not one to evaluate or to begin from."""
-    return bool(args.resume) and not args.eval and source.path != Path(args.finetune or "")
+    """Whether a checkpoint is of the run that goes on, and not one to use as it is or to begin from."""
+    return bool(args.resume) and not args.eval and not args.predict and source.path != Path(args.finetune or "")
 
 
 def protocol_of(args: argparse.Namespace) -> argparse.Namespace:

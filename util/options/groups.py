@@ -2,6 +2,7 @@
 
 import argparse
 
+from util.evaluation.page import FORMATS, NARROWEST, WIDEST, WIDTH
 from util.maps import sources
 from util.options.parser import COUNT, MASK_RATIO, NOT_NEGATIVE, RATIO, SHARE, THROW_RATIO, Parser, SaveEvery, number
 from util.system import cores
@@ -34,13 +35,7 @@ def add_data_options(parser: Parser) -> None:
         default="error",
         help="a patient with images in two splits ends the run, or is noted",
     )
-    group.add_argument(
-        "--on_leak",
-        choices=("note", "error", "drop"),
-        default="note",
-        help="validation images that are copies of training images, byte for byte: say so, end the run, or leave the copies "
-        "out of training",
-    )
+    add_leak_option(group)
     group.add_argument(
         "--on_bad_image",
         choices=("error", "skip"),
@@ -59,6 +54,9 @@ def add_data_options(parser: Parser) -> None:
         default=(0.2, 1.0),
         metavar=("MIN", "MAX"),
         help="share of the image's area that a random crop takes",
+    )
+    parser.groups["augmentation"].add_argument(
+        "--flip", type=SHARE, default=0.5, metavar="P", help="probability of the horizontal flip; 0 where sides matter"
     )
     parser.groups["evaluation"].add_argument(
         "--lesion_masks",
@@ -93,6 +91,16 @@ def add_reading_options(group: argparse._ArgumentGroup) -> None:
         metavar=("AXIS", "INDEX"),
         help="of volumes: the axis to look along (0: left to right, 1: back to front, 2: bottom to top), and which slice, "
         "from 0, or the word middle",
+    )
+
+
+def add_leak_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on_leak",
+        choices=("note", "error", "drop"),
+        default="note",
+        help="validation images that are copies of training images, byte for byte: say so, end the run, or leave the copies "
+        "out of training",
     )
 
 
@@ -170,6 +178,13 @@ def add_optimisation_options(
     group.add_argument(
         "--clip_grad", type=number(float, 0, open_ends="low"), help="largest norm of the gradient (default: no clipping)"
     )
+    group.add_argument(
+        "--balance",
+        choices=("none", "loss", "sampler"),
+        default="none",
+        help="classes of unequal size: an image's label counts inversely to the size of its class (loss), or images are "
+        "drawn so that all classes are equally likely (sampler)",
+    )
     return group
 
 
@@ -177,7 +192,9 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.groups["running"]
     group.add_argument("--output_dir", metavar="DIR", help="folder of this run's files (default: output_dir/PHASE-DATASET)")
     group.add_argument("--log_dir", metavar="DIR", help="folder for TensorBoard (default: the output folder)")
-    group.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace the run, evaluation or prediction that the output folder holds"
+    )
     group.add_argument(
         "--resume", metavar="CHECKPOINT", help="go on from a checkpoint; auto: from the newest in the output folder"
     )
@@ -204,6 +221,25 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group.add_argument("--seed", type=number(int, 0), default=0, help="fixes everything random")
     group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between looks at the loss")
     return group
+
+
+def add_figure_options(parser: Parser) -> None:
+    group = parser.groups["evaluation"]
+    group.add_argument(
+        "--figure_format",
+        choices=FORMATS,
+        nargs="+",
+        default=("png",),
+        metavar="FORMAT",
+        help="files that each picture becomes: png, pdf, svg, or several of them (default: png)",
+    )
+    group.add_argument(
+        "--figure_width",
+        type=number(float, NARROWEST, WIDEST),
+        default=WIDTH,
+        metavar="MM",
+        help="width of each picture in millimetres; a page has about 180, a column 85",
+    )
 
 
 def add_augmentation_options(parser: Parser) -> None:

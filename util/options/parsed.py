@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from util.data.reading import Reading
 from util.options.parser import SaveEvery
 
 
@@ -17,10 +18,16 @@ def plain(args: argparse.Namespace) -> dict:
     return {name: value_of(value) for name, value in vars(args).items()}
 
 
+def reading(args: argparse.Namespace) -> Reading:
+    """How the options say that image files are read."""
+    return Reading.of(vars(args))
+
+
 def of_training(args: argparse.Namespace) -> dict:
     """The options of :class:`util.training.run.Training`, by its names."""
-    names = ("epochs", "seed", "save_every", "keep", "print_freq", "start_epoch", "overwrite")
-    return {**{name: getattr(args, name) for name in names}, "log_dir": Path(args.log_dir) if args.log_dir else None}
+    names = ("epochs", "seed", "save_every", "keep", "print_freq", "early_stopping", "start_epoch", "overwrite")
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # pre-training never stops early
+    return {**given, "log_dir": Path(args.log_dir) if args.log_dir else None}
 
 
 def describe_model(

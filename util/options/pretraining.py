@@ -5,12 +5,18 @@ import argparse
 from util.maps import sources
 from util.options import checks, groups, protocol
 from util.options.parser import NOT_NEGATIVE, RATIO, Parser, number
-from util.sizes import AUTOENCODERS
+from util.sizes import AUTOENCODERS, ENCODERS
 from util.system.errors import InputError
+from util.training.checkpoint import Checkpoint
+from util.training.resuming import options_to_go_on_with
 
 ABOUT = (
     "Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is "
     "supervised, and after some epochs its attention map chooses the patches to mask."
+)
+INIT = (
+    "weights to start from, the decoder's too where they have one that fits: a checkpoint, a Hugging Face folder or "
+    "timm:NAME (docs/weights.md); model, input size and patch size are its own (default: none, random weights)"
 )
 PROTOCOLS = {
     "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},
@@ -28,6 +34,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     model = groups.add_model_options(parser, list(AUTOENCODERS))
     parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)
     model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
+    parser.groups["running"].add_argument("--init", metavar="WEIGHTS", help=INIT)
     masking = groups.add_masking_options(parser, ("attention", "random"), loc_interval=40)
     masking.add_argument(
         "--random_mask_ratio",
@@ -49,9 +56,10 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         "--class_weight", type=NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
     )
     groups.add_running_options(parser)
+    groups.add_figure_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
     checks.reading(args)
-    if args.resume and recorded is None:
+    if (args.resume or args.init) and recorded is None:
         return args
     checks.data_path(args.data_path)
     checks.training(args)
@@ -64,6 +72,8 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
         raise InputError(
             f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
         )
+    if args.balance == "loss" and not args.class_weight:
+        raise InputError("--balance loss weighs the class loss, which --class_weight 0 leaves out; use --balance sampler")
     masked_at_random = round(args.random_share * args.batch_size)
     if args.masking == "attention" and args.random_share and not 0 < masked_at_random < args.batch_size:
         raise InputError(
@@ -71,6 +81,17 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
             "--random_share 0 to leave the batch whole"
         )
     return args
+
+
+def recorded_options(resumed: Checkpoint | None, initial: Checkpoint | None) -> dict:
+    """What a checkpoint says of the options: all when a run goes on, else the shape of the encoder to start from."""
+    if resumed or not initial:
+        return options_to_go_on_with(resumed)
+    return {
+        "model": f"msmae_{initial.encoder_name(ENCODERS)}",
+        "input_size": initial.input_size,
+        "patch_size": initial.shape.patch_size,
+    }
 
 
 def protocol_of(args: argparse.Namespace) -> argparse.Namespace:

@@ -10,10 +10,13 @@ from util.options.retired import add_retired_options
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
     *Reading.__dataclass_fields__,
-    *("patients", "on_patient_leak", "on_leak", "split", "ordered"),
+    *("patients", "on_patient_leak", "on_leak", "split", "ordered", "predict", "overlays", "features"),
+    *("calibrate", "sensitivity", "specificity", "youden", "positive", "prevalence"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
+    *("figure_format", "figure_width"),
 )
+PLACES = ("init", "checkpoint", "root", "name", "dataset")  # more options that hold a path or name one
 
 
 def parse(
@@ -61,6 +64,12 @@ def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[s
         for name, value in plain(args).items()
         if name not in NOT_OF_THE_METHOD and value != defaults[name]
     }
+
+
+def settings(options: dict) -> dict:
+    """The options of the method, without those of data, places and machine: what may be passed on with a model."""
+    left_out = {*NOT_OF_THE_METHOD, *PLACES} - {"protocol"}
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 def describe(name: str, departures: dict[str, tuple]) -> str:

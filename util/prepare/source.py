@@ -47,8 +47,9 @@ def leaks(data_set: DataSet, records: list[Record], digests: list[str], splits: 
         unlike = sum(len(each) > 1 for each in labels.values())
         trained = {digest for digest, split in zip(digests, splits, strict=True) if split == "train"}
         held = sum(digest in trained for digest, split in zip(digests, splits, strict=True) if split != "train")
-        lines[0] += f" surplus copies of {shared} images; images with copies in several splits: {apart}, in several "
-        lines[0] += f"classes: {unlike}; files outside train that are identical to one in train: {held}"
+        copies, images = "copy" if surplus == 1 else "copies", "image" if shared == 1 else "images"
+        lines[0] += f" surplus {copies} of {shared} {images}; images with copies in several splits: "
+        lines[0] += f"{apart}, in several classes: {unlike}; files outside train that are identical to one in train: {held}"
     if not data_set.group:
         lines.append("Patients: not told by the download")
     elif not any(record.patient for record in records):

@@ -17,6 +17,10 @@ class DiskError(OSError):
     """A checkpoint could not be written; the message says where, why, and what is left."""
 
 
+class Incomplete(Exception):
+    """The work is done but for some files; the message says how many, and where they are listed."""
+
+
 class Stopped(Exception):
     """Training was asked to stop by ``signal``; nothing is half done."""
 
@@ -31,15 +35,15 @@ DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 def run_script(main):
     """Call ``main()`` and end with one line on stderr for what a user can mend.
 
-    Exit status 2 for an :class:`InputError`; 1 for a :class:`NonFiniteLoss` and a full or failing disk; 143 and 130 where
-    SIGTERM and Ctrl-C stopped the run.
+    Exit status 2 for an :class:`InputError`; 1 for a :class:`NonFiniteLoss`, a full or failing disk, and work that is
+    :class:`Incomplete`; 143 and 130 where SIGTERM and Ctrl-C stopped the run.
     """
     try:
         main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except (NonFiniteLoss, DiskError) as error:
+    except (NonFiniteLoss, DiskError, Incomplete) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:

@@ -18,7 +18,8 @@ from util.system.console import say
 from util.system.errors import InputError
 
 RUN_FILES = (
-    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png"),
+    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*"),
+    *("sheet-*.png", "sheet-*.pdf", "sheet-*.svg", ".sheet-*.tmp"),
     *("log.txt", "run.json", "bad-batch.txt", "skipped.txt"),
 )
 
@@ -200,7 +201,9 @@ def version(package: str) -> str:
 
 
 def check_evaluation_folder(folder: Path, checkpoint: str, split: str, overwrite: bool) -> None:
-    """Raise :class:`InputError` where a folder holds an evaluation of another checkpoint or split."""
+    """Raise :class:`InputError` where a folder holds a prediction, or an evaluation of another checkpoint or split."""
+    if (folder / "prediction.json").exists():
+        raise InputError(f"{folder} holds a prediction, with a predictions.csv of its own: choose another --output_dir")
     results = folder / "metrics.json"
     if overwrite or not results.is_file():
         return
@@ -228,7 +231,7 @@ def describe(workplace: Workplace, phase: str, options: dict, departures: dict[s
         "options": options,
         "environment": {**environment(workplace.device), "precision": workplace.precision.name},
     }
-    # an evaluation in the folder of a training leaves that one's account alone
-    beside_training = phase == "eval" and (workplace.folder / "log.txt").exists()
-    name = "run-eval.json" if beside_training else "run.json"
+    # an evaluation or prediction in the folder of a training leaves that one's account alone
+    beside_training = phase in ("eval", "predict") and (workplace.folder / "log.txt").exists()
+    name = f"run-{phase}.json" if beside_training else "run.json"
     (workplace.folder / name).write_text(json.dumps(content, indent=2, default=str) + "\n")

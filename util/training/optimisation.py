@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from util.system.workplace import Precision
@@ -13,7 +14,7 @@ from util.system.workplace import Precision
 
 def layer_index(name: str, depth: int) -> int:
     """MAE's numbering of a parameter's layer: 0 for the embeddings, 1 to ``depth`` for blocks, ``depth + 1`` after them."""
-    if name in ("cls_token", "pos_embed") or name.startswith("patch_embed."):
+    if name in ("cls_token", "pos_embed") or name.startswith(("patch_embed.", "norm_pre.")):
         return 0
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
@@ -79,12 +80,13 @@ class Stepper:
     """Turns losses into optimiser steps.
 
     Args:
-        model: what is trained (for clipping).
+        model: what is trained (for clipping); its ``variant`` says how pixels are normalised.
         optimizer: its groups carry ``lr_scale``.
         schedule: gives the learning rate before every step.
         precision: of the forward pass; fp16 gets a gradient scaler.
         accum_iter: number of batches whose gradients make one step.
         clip_grad: largest gradient norm, or None.
+        average: of the model's weights over the steps, or None.
     """
 
     def __init__(
@@ -95,8 +97,9 @@ class Stepper:
         precision: Precision,
         accum_iter: int = 1,
         clip_grad: float | None = None,
+        average: ModelEmaV3 | None = None,
     ):
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.model, self.optimizer, self.schedule, self.average = model, optimizer, schedule, average
         self.precision = precision
         self.scaler = torch.amp.GradScaler(precision.device.type, enabled=precision.dtype == torch.float16)
         self.accum_iter, self.clip_grad = accum_iter, clip_grad
@@ -113,11 +116,27 @@ class Stepper:
         return lr
 
     def state_dict(self) -> dict:
-        """What a checkpoint keeps of the optimiser."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        """What a checkpoint keeps of the weights and of the optimiser.
+
+        ``model`` is what is evaluated. With an average it is that, and ``trained_model`` what training goes on with.
+        """
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        if self.average:
+            content |= {"model": self.average.module.state_dict(), "trained_model": self.model.state_dict()}
+        return content
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there; options given now, such as weight decay, stay."""
+        """Take from a checkpoint what :meth:`state_dict` put there; options given now, such as weight decay, stay.
+
+        An average that the checkpoint does not have begins with the weights as they are.
+        """
+        self.model.load_state_dict(content.get("trained_model", content["model"]))
+        if self.average:
+            self.average.module.load_state_dict(content["model"])
         settings = [
             {name: value for name, value in group.items() if name not in ("params", "lr")}
             for group in self.optimizer.param_groups
@@ -151,3 +170,17 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.model)
+
+
+def averaging_note(decay: float, steps: int) -> str:
+    """A line on ``--ema``: what the averaged weights are for, and how far ``steps`` of training take them from the start."""
+    line = (
+        f"note: --ema {decay:g}: what is evaluated and saved as the model is the average of the weights, over about "
+        f"{1 / (1 - decay):.0f} steps; maps are made by the trained weights themselves"
+    )
+    left = decay**steps
+    return (
+        f"{line}. After {steps} steps the start still makes {100 * left:.0f} % of it: lower --ema" if left > 0.01 else line
+    )

@@ -36,6 +36,9 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
             f"{source.path} is a checkpoint of {source.phase or 'another project'}; --resume goes on with one of {phase}. "
             "To begin from its encoder, give it to main_finetune.py --finetune or segmentation/train.py --checkpoint"
         )
+    if source.content.get("decision"):
+        made_from = source.content.get("decided_from", "the checkpoint that it was made from")
+        raise InputError(f"{source.path} was written by --eval and cannot go on with its training; go on from {made_from}")
     refuse_retired(source.options, source.path)
     return source
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch.utils.data import DataLoader
 
+from util.evaluation.figure import save
 from util.options.parser import SaveEvery
 from util.system import distributed, interruption
 from util.system.console import say, time_left
@@ -60,6 +61,7 @@ class Training:
         seed: of the run.
         save_every, keep: which checkpoints stay (:class:`Saver`).
         print_freq: batches between checks of the loss.
+        early_stopping: the epoch after which so many epochs have passed without a better score is the last; None: never.
         log_dir: of TensorBoard's events; None: the folder.
         resumed: the checkpoint to go on from.
         start_epoch: first epoch; None: the one after the checkpoint's, or 0.
@@ -86,6 +88,7 @@ class Training:
         save_every: SaveEvery,
         keep: int | None,
         print_freq: int,
+        early_stopping: int | None = None,
         log_dir: Path | None = None,
         resumed: Checkpoint | None = None,
         start_epoch: int | None = None,
@@ -93,11 +96,11 @@ class Training:
     ):
         self.workplace, self.about, self.parts = workplace, about, tuple(parts)
         self._stepper, self._loader = stepper, loader
-        self._epochs, self._seed, self._print_freq = epochs, seed, print_freq
+        self._epochs, self._seed, self._print_freq, self._patience = epochs, seed, print_freq, early_stopping
         self.best: dict = {}
         self.finished_now = False  # the last epoch ended in this start
         check_space(workplace.folder, stepper.model)
-        self._saver = Saver(workplace.folder, save_every, keep, epochs, self._content)
+        self._saver = Saver(workplace.folder, save_every, keep, self._content)
         if resumed:
             self._restore(resumed)
         within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
@@ -107,11 +110,12 @@ class Training:
         describe(workplace, about.phase, about.options, about.departures)
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
+        self._first_step = min(within.get("step", 0), self._steps_per_epoch)  # the set may have shrunk
         self._log = RunLog(
             *(workplace.folder, log_dir or workplace.folder),
-            *(self._first_epoch, self._steps_per_epoch, within.get("step", 0)),
+            *(self._first_epoch, self._steps_per_epoch, self._first_step),
         )
-        self._started, self._first_step = time.monotonic(), within.get("step", 0)
+        self._started = time.monotonic()
         averages = Averages.of(within["averages"], workplace.device) if self._first_step else None
         self._epoch = self._make_epoch(self._first_epoch, self._first_step, averages)
 
@@ -119,8 +123,23 @@ class Training:
         """The epochs still to do."""
         if self._first_epoch >= self._epochs:
             say(f"nothing to do: {self._first_epoch} epochs are done and --epochs is {self._epochs}")
-        while self._epoch.number < self._epochs:
+        elif self._first_epoch and self._is_stalled(self._first_epoch - 1):
+            say(f"nothing to do: {self._in_words()}; a larger --early_stopping goes on")
+        else:
             yield self._epoch
+            while not self.ends_after(self._epoch.number - 1):
+                yield self._epoch
+
+    def ends_after(self, epoch: int) -> bool:
+        """Whether an epoch is the last: by their number, or because the best one lies ``early_stopping`` epochs back."""
+        return epoch + 1 >= self._epochs or self._is_stalled(epoch)
+
+    def _is_stalled(self, epoch: int) -> bool:
+        return self._patience is not None and "epoch" in self.best and epoch - self.best["epoch"] >= self._patience
+
+    def _in_words(self) -> str:
+        score = next(name for name in self.best if name != "epoch")
+        return f"no better {score} for {self._patience} epochs (--early_stopping), the best was epoch {self.best['epoch']}"
 
     @contextmanager
     def saving_when_stopped(self) -> Iterator[None]:
@@ -149,9 +168,9 @@ class Training:
 
     def end_epoch(self, epoch: Epoch, values: dict, is_best: bool = False) -> None:
         """Record what an epoch measured, save, and say how far the run is."""
+        self.finished_now = self.ends_after(epoch.number)
         self._log.epoch(epoch.number, values)
-        self._saver.save_epoch(epoch.number, is_best)
-        self.finished_now = epoch.number + 1 == self._epochs
+        self._saver.save_epoch(epoch.number, is_best, self.finished_now)
         distributed.barrier()
         self._epoch = self._make_epoch(epoch.number + 1)
         start = self._first_epoch + self._first_step / self._steps_per_epoch
@@ -163,11 +182,13 @@ class Training:
             if not isinstance(value, dict)
         )
         say(f"epoch {epoch.number} of {self._epochs}: {shown}  ({left} left)")
+        if self._is_stalled(epoch.number):
+            say(f"early stopping: {self._in_words()}")
 
-    def show(self, name: str, figure, epoch: Epoch) -> None:
-        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder, and in TensorBoard."""
+    def show(self, name: str, figure, epoch: Epoch, formats: Iterable[str] = ("png",)) -> None:
+        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder (or in other ``formats``), and in TensorBoard."""
         if distributed.is_main():
-            figure.savefig(self.workplace.folder / f"{name}-{epoch.number}.png")
+            save(figure, self.workplace.folder, f"{name}-{epoch.number}", formats)
             self._log.figure(name, figure, epoch.number)
 
     def close(self) -> None:
@@ -193,7 +214,7 @@ class Training:
             "args": self.about.options,
             "classes": self.about.classes,
             "precision": self.workplace.precision.name,
-            "model": self._stepper.model.state_dict(),
+            "variant": self._stepper.model.variant.plain(),
             **self._stepper.state_dict(),
             "best": self.best,
         }
@@ -211,7 +232,6 @@ class Training:
         steps = f", {content['step']} steps of the next" if content.get("step") else ""
         say(f"resuming {resumed.path}, {content['epoch'] + 1} epochs done{steps}")
         try:
-            self._stepper.model.load_state_dict(content["model"])
             self._stepper.load_state_dict(content)
             self.best = content["best"]
             for part in self.parts:
@@ -226,12 +246,13 @@ class Training:
             say(f"note: {note}")
         if resumed.path == self.workplace.folder / "checkpoint-last.pth" and not content.get("step"):
             # a run killed right after writing it may not have named it
-            self._saver.name(content["epoch"], self.best.get("epoch") == content["epoch"])
+            epoch = content["epoch"]
+            self._saver.name(epoch, self.best.get("epoch") == epoch, self.ends_after(epoch))
 
 
 # Options that may differ in a resumed run without a word
 PLACES = (
-    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint"),
+    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint", "init"),
     *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
 )
 

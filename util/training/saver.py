@@ -20,12 +20,11 @@ class Saver:
         folder: of the run.
         every: which epochs are kept under their number, and after how many steps to save within an epoch.
         keep: number of numbered checkpoints that stay; None: all.
-        epochs: of the whole training; the last one is kept.
         content: gives what a checkpoint holds after an epoch, beside how far the next one is.
     """
 
-    def __init__(self, folder: Path, every: SaveEvery, keep: int | None, epochs: int, content: Callable[[int], dict]):
-        self.folder, self.every, self.keep, self.epochs, self._content = folder, every, keep, epochs, content
+    def __init__(self, folder: Path, every: SaveEvery, keep: int | None, content: Callable[[int], dict]):
+        self.folder, self.every, self.keep, self._content = folder, every, keep, content
         self._saved, self._took = time.monotonic(), 0.0
 
     def due_within_epoch(self, steps_in_all: int) -> bool:
@@ -51,27 +50,24 @@ class Saver:
         self._saved = time.monotonic()
         self._took = self._saved - began
 
-    def save_epoch(self, epoch: int, is_best: bool) -> None:
+    def save_epoch(self, epoch: int, is_best: bool, is_last: bool) -> None:
         """Save at the end of an epoch.
 
         A large model's checkpoint can take longer than a GPU's epoch. Where nothing else asks for one, it is left out as
         long as saving would take more than :data:`SAVING_SHARE` of the time.
         """
         rested = self._took <= SAVING_SHARE * (time.monotonic() - self._saved)
-        if self._kept(epoch) or is_best or rested:
+        if self.every.due(epoch) or is_best or is_last or rested:
             self.save(epoch)
-            self.name(epoch, is_best)
+            self.name(epoch, is_best, is_last)
 
-    def name(self, epoch: int, is_best: bool) -> None:
+    def name(self, epoch: int, is_best: bool, is_last: bool) -> None:
         """Give ``checkpoint-last.pth``, written at the end of an epoch, the other names that are its due."""
         if not distributed.is_main():
             return
         last = self.folder / "checkpoint-last.pth"
-        if self._kept(epoch):
+        if self.every.due(epoch) or is_last:
             checkpoint.duplicate(last, f"checkpoint-{epoch}.pth")
             checkpoint.prune(self.folder, self.keep)
         if is_best:
             checkpoint.duplicate(last, "checkpoint-best.pth")
-
-    def _kept(self, epoch: int) -> bool:
-        return self.every.due(epoch) or epoch + 1 == self.epochs

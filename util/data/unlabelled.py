@@ -1,0 +1,141 @@
+"""Images without labels, from files, folders and tables; one that cannot be read does not stop the others."""
+
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from util.data.images import read_image
+from util.data.readers import is_image
+from util.data.reading import AS_IT_IS, Reading
+from util.data.tables import read_table
+from util.system import distributed
+from util.system.console import say
+from util.system.errors import InputError
+
+TABLES = (".csv", ".tsv")
+
+
+class Files(NamedTuple):
+    """Image files, each once, and whose they are (None: not known of all)."""
+
+    paths: list[str]
+    patients: list[str] | None
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same files in the same order."""
+        return hashlib.blake2b("\0".join(self.paths).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+    def some(self, indices: list[int]) -> "Files":
+        patients = [self.patients[index] for index in indices] if self.patients else None
+        return Files([self.paths[index] for index in indices], patients)
+
+
+def find_files(given: list[str], option: str = "--predict") -> Files:
+    """The image files that paths name: a file itself, those in a folder and its folders, those of a table.
+
+    In a folder, files count as images by name or content, in alphabetical order; the others are mentioned. A table
+    (.csv, .tsv) has a column ``path``, relative to the table, and maybe ``patient``. A file that comes twice is taken once.
+
+    Args:
+        given: the paths.
+        option: that they were given by, for errors.
+
+    Raises:
+        InputError: naming the path, or the line of a table, where there is no such file, or no image at all.
+    """
+    patient_of: dict[str, str | None] = {}
+    for path in given:
+        if os.path.isdir(path):
+            found = dict.fromkeys(images_in(path, option))
+        elif not os.path.isfile(path):
+            raise InputError(f"{option} {path}: no such file or folder")
+        elif path.lower().endswith(TABLES):
+            found = rows_of(Path(path))
+        else:
+            found = {path: None}
+        patient_of |= {os.path.normpath(name): patient for name, patient in found.items()}
+    absolute = {os.path.abspath(name): name for name in reversed(patient_of)}  # the first name of a file stays
+    paths = [name for name in patient_of if absolute[os.path.abspath(name)] == name]
+    patients = [patient for name in paths if (patient := patient_of[name]) is not None]
+    return Files(paths, patients if len(patients) == len(paths) else None)
+
+
+def images_in(folder: str, option: str) -> list[str]:
+    """The image files in a folder and its folders; a folder that links lead to twice is gone through once."""
+    images: list[str] = []
+    others: list[str] = []
+    seen: set[str] = set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(top, name)
+            (images if is_image(path) else others).append(path)
+    if not images:
+        raise InputError(f"{option} {folder}: no image in it (docs/formats.md names the formats)")
+    if others:
+        kinds = Counter(Path(name).suffix or "no extension" for name in others).most_common(5)
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
+        say(f"note: files in {folder} that are no images by name or content are not used: {listed}")
+    return images
+
+
+def rows_of(path: Path) -> dict[str, str | None]:
+    """The files of a table and, where it has that column, their patients."""
+    table = read_table(path, ["path"], ["patient"])
+    unused = [name for name in table.columns if name not in ("path", "patient")]
+    if unused:
+        say(f"note: {path}: these columns are not used: {', '.join(unused)}")
+    found: dict[str, str | None] = {}
+    for row, line in zip(table.rows, table.lines, strict=True):
+        for name, value in row.items():
+            if name not in unused and not value:
+                raise InputError(f"{path}, line {line}: no {name}")
+        file = os.path.join(path.parent, row["path"])
+        if not os.path.isfile(file):
+            raise InputError(f"{path}, line {line}: no file {row['path']} (paths are relative to the folder of the table)")
+        found[file] = row.get("patient")
+    return found
+
+
+class NewImages(Dataset):
+    """Images without labels as :func:`util.data.images.read_image` gives them, each read when it is asked for.
+
+    One that cannot be read is a black pixel, so that the others of its batch are computed; :meth:`problems` names it.
+
+    Args:
+        paths: of the files.
+        reading: how they are read, as the checkpoint says.
+    """
+
+    split = "new images"  # what titles of progress call them
+
+    def __init__(self, paths: list[str], reading: Reading = AS_IT_IS):
+        self.paths, self.reading = paths, reading
+        self._problems: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        try:
+            return read_image(self.paths[index], self.reading)
+        except InputError as error:
+            self._problems[self.paths[index]] = str(error)
+            return torch.zeros(3, 1, 1, dtype=torch.uint8)
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong with those that could not be read, by their paths, once all were asked for."""
+        found = distributed.gather_dicts(self._problems)
+        return {path: found[path] for path in self.paths if path in found}
