@@ -82,7 +82,7 @@ $(VENV)/ready: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/ready-to-test: $(VENV)/ready tests/requirements.txt
+$(VENV)/ready-to-test: $(VENV)/ready tests/requirements.txt requirements-formats.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 

@@ -142,7 +142,7 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     folder = Path(args.output_dir or named_folder("eval", args.data_path))
     check_evaluation_folder(folder, evaluated, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
-    sets = {each.split: Images(each, args.cache, args.on_bad_image) for each in (files, val_files) if each}
+    sets = {one.split: Images(one, args.cache, args.on_bad_image, parsed.reading(args)) for one in (files, val_files) if one}
     images = sets[split]
     note_skipped(workplace.folder, *sets.values())
     lesion_masks = find_masks(images, args.lesion_masks)
@@ -199,7 +199,7 @@ def predict_only(args: argparse.Namespace, source: Checkpoint) -> None:
     model, decision = load_classifier(args, source, classes)
     workplace = open_workplace(folder, args.device, args.amp)
     model.to(workplace.device)
-    images = NewImages(files.paths)
+    images = NewImages(files.paths, parsed.reading(args))
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     logits, features = engine.outputs(model, images, inference)
     problems = images.problems()
@@ -273,7 +273,8 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = open_images(train_files, val_files, cache=args.cache, on_bad=args.on_bad_image)
+    reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
+    train_images, val_images = open_images(train_files, val_files, **reading)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
@@ -313,8 +314,9 @@ def main() -> None:
         say(averaging_note(args.ema, args.epochs * len(loader) // args.accum_iter))
     judged = average.module if average else model  # what is evaluated, shown and saved as the model
 
+    options = parsed.plain(args) | train_images.reading.recorded
     training = Training(
-        *(workplace, About("finetune", parsed.plain(args), classes, departures, source), stepper, loader, (seen, maps)),
+        *(workplace, About("finetune", options, classes, departures, source), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )

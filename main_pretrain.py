@@ -90,7 +90,8 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    train_images, val_images = open_images(train_files, val_files, cache=args.cache, on_bad=args.on_bad_image)
+    reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
+    train_images, val_images = open_images(train_files, val_files, **reading)
     note_skipped(workplace.folder, train_images, val_images)
     lesion_masks = find_masks(val_images, args.lesion_masks)
     sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)
@@ -119,8 +120,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
+    options = parsed.plain(args) | train_images.reading.recorded
     training = Training(
-        *(workplace, About("pretrain", parsed.plain(args), classes, departures, initial), stepper, loader, (seen, maps)),
+        *(workplace, About("pretrain", options, classes, departures, initial), stepper, loader, (seen, maps)),
         **parsed.of_training(args),
         resumed=resumed,
     )

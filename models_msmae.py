@@ -21,6 +21,7 @@ from models_vit import (
     select,
     sincos_position_embedding,
 )
+from util.data.reading import Reading
 from util.masking import Split
 from util.sizes import AUTOENCODERS, ENCODERS
 from util.training.balance import cross_entropy
@@ -150,7 +151,8 @@ def load_model(path: str | Path) -> VisionTransformer:
     Shapes come from the tensors; head counts from the source, else from the encoder of that width and depth.
 
     Returns:
-        A :class:`MaskedAutoencoder` where there is a decoder, else the encoder with its head and pooling.
+        A :class:`MaskedAutoencoder` where there is a decoder, else the encoder with its head and pooling. Its ``reading``
+        says how its images were read.
 
     Raises:
         InputError: when there are no weights, or they are of an encoder that is not built here.
@@ -172,4 +174,5 @@ def load_model(path: str | Path) -> VisionTransformer:
     else:
         model = create_encoder(name, origin.shape.patch_size, global_pool=origin.pooling, **common)
     load_encoder(model, origin, new_head=False, whole=True)
+    model.reading = Reading.of(origin.options)
     return model.eval()

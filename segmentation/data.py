@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +12,21 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from util.data.account import SeenFiles, opened_together
+from util.data.augment import recolour
 from util.data.copies import groups_of_copies, indices_to_train_on
-from util.data.images import UnreadableImages, available_memory, decoded_bytes, default_threads, read_image
+from util.data.images import (
+    UnreadableImages,
+    available_memory,
+    decoded_bytes,
+    default_threads,
+    read_mask,
+    read_pixels,
+    settled,
+)
+from util.data.intensity import Levels, colours, levels_of
 from util.data.loading import SeededDataset
+from util.data.readers.base import MissingPackage, Pixels
+from util.data.reading import AS_IT_IS, Reading
 from util.data.records import counted, some
 from util.data.walk import class_names, is_hidden, refuse_shared
 from util.system.console import track
@@ -65,9 +76,9 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     return files
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
+def read_binary(path: Path, size: tuple[int, int], reading: Reading) -> Tensor:
     """A mask ``[H, W]`` bool; raise :class:`InputError` unless it is as large as its image, of 0 and 255 (or 1) only."""
-    mask = read_image(str(path))[0]
+    mask = read_mask(str(path), reading)
     if tuple(mask.shape) != size:
         raise InputError(f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {size[1]} x {size[0]}")
     values = mask.unique().tolist()
@@ -76,63 +87,85 @@ def read_mask(path: Path, size: tuple[int, int]) -> Tensor:
     return mask > 0
 
 
-def read(files: Files) -> tuple[Tensor, Tensor]:
-    """An image ``[3, H, W]`` uint8 and its masks ``[classes, H, W]`` bool."""
-    image = read_image(str(files.image))
-    return image, torch.stack([read_mask(path, tuple(image.shape[-2:])) for path in files.masks])
+def read(files: Files, reading: Reading) -> tuple[Pixels, Tensor]:
+    """An image, not scaled yet, and its masks ``[classes, H, W]`` bool."""
+    pixels = read_pixels(str(files.image), reading)
+    return pixels, torch.stack([read_binary(path, tuple(pixels.values.shape[-2:]), reading) for path in files.masks])
 
 
 class Pairs:
     """The images and masks of a split, all read once to find what is wrong before any work, and kept where they fit.
 
+    ``pairs[index]`` is an image ``[3, H, W]``, 0 to 255, uint8 where all images have 8 bits, else float32; and its masks
+    ``[classes, H, W]`` bool.
+
     Args:
         root, split, img_ext, mask_ext: of :func:`find_files`.
         without: paths of images to leave out.
+        reading: how images are read.
 
     Attributes:
         root, split: where they come from.
-        paths: of the images; classes: names of the mask folders.
+        paths, sizes: of the images, and their height and width; classes: names of the mask folders.
+        reading: with the intensity range, found in these images where none was given.
 
     Raises:
         UnreadableImages: naming the files that cannot be used.
     """
 
-    def __init__(self, root: str, split: str, img_ext: str, mask_ext: str, without: Collection[str] = ()):
+    def __init__(
+        self,
+        root: str,
+        split: str,
+        img_ext: str,
+        mask_ext: str,
+        without: Collection[str] = (),
+        reading: Reading = AS_IT_IS,
+    ):
         self.root, self.split = Path(root), split
         found = find_files(self.root, split, img_ext, mask_ext)
         self.files = [each for each in found if str(each.image) not in without]
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
-        keep = decoded_bytes(self.paths) * (3 + len(self.classes)) / 3 < available_memory() / 3
+        keep = decoded_bytes(self.paths, reading) * (3 + len(self.classes)) / 3 < available_memory() / 3
         problems = []
 
-        def check(files: Files) -> tuple[Tensor, Tensor] | None:
+        def check(files: Files) -> tuple[tuple[Pixels, Tensor] | None, Levels | None, tuple[int, int]]:
             try:
-                pair = read(files)
+                pixels, masks = read(files, reading)
+            except MissingPackage:
+                raise
             except InputError as error:
                 problems.append(str(error))
-                return None
-            return pair if keep else None
+                return None, None, (0, 0)
+            return (pixels, masks) if keep else None, levels_of(pixels), tuple(masks.shape[-2:])
 
         with ThreadPoolExecutor(default_threads()) as pool:
             checked = list(track(pool.map(check, self.files), f"reading {root}/{split}", total=len(self.files)))
         if problems:
             raise UnreadableImages(sorted(problems), "repair or remove")
-        self._kept = checked if keep else None
+        kept, levels, sizes = zip(*checked, strict=True)
+        self._kept, self.sizes, self._deep = kept if keep else None, sizes, any(levels)
+        self.reading = settled(reading, levels, split)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._kept[index] if self._kept else read(self.files[index])
+        pixels, masks = self._kept[index] if self._kept else read(self.files[index], self.reading)
+        image = colours(pixels, self.reading.ends)
+        return (image.float() if self._deep else image), masks
 
 
-def open_for_training(root: str, img_ext: str, mask_ext: str, num_classes: int | None, on_leak: str) -> tuple[Pairs, Pairs]:
+def open_for_training(
+    root: str, img_ext: str, mask_ext: str, num_classes: int | None, on_leak: str, reading: Reading
+) -> tuple[Pairs, Pairs]:
     """The training and validation pairs, checked to have the same classes, ``num_classes`` of them unless that is None.
 
     Args:
         on_leak: what to do about validation images among the training images, byte for byte
             (:func:`util.data.copies.indices_to_train_on`).
+        reading: how images are read; those of validation as the training images.
 
     Raises:
         UnreadableImages: of both splits together.
@@ -143,18 +176,24 @@ def open_for_training(root: str, img_ext: str, mask_ext: str, num_classes: int |
     )
     kept = indices_to_train_on(paths, judged, "val", groups_of_copies([*judged, *paths]), on_leak)
     without = set(paths) - {paths[index] for index in kept}
-    train, val = opened_together([
-        partial(Pairs, root, "train", img_ext, mask_ext, without=without),
-        partial(open_split, root, "val", img_ext, mask_ext, num_classes),
-    ])  # fmt: skip
+    opened: list[Pairs] = []  # the training pairs, once they are
+
+    def open_train() -> Pairs:
+        opened.append(Pairs(root, "train", img_ext, mask_ext, without, reading))
+        return opened[0]
+
+    def open_val() -> Pairs:
+        return open_split(root, "val", img_ext, mask_ext, num_classes, opened[0].reading if opened else reading)
+
+    train, val = opened_together([open_train, open_val])
     if train.classes != val.classes:
         raise InputError(f"--root {root}: val/masks/ holds the folders {val.classes}, train/masks/ {train.classes}")
     return train, val
 
 
-def open_split(root: str, split: str, img_ext: str, mask_ext: str, num_classes: int | None) -> Pairs:
+def open_split(root: str, split: str, img_ext: str, mask_ext: str, num_classes: int | None, reading: Reading) -> Pairs:
     """The pairs of a split, checked to have ``num_classes`` classes unless that is None."""
-    pairs = Pairs(root, split, img_ext, mask_ext)
+    pairs = Pairs(root, split, img_ext, mask_ext, reading=reading)
     classes = pairs.classes
     if num_classes not in (None, len(classes)):
         raise InputError(f"--num_classes {num_classes}: {split}/masks/ has {len(classes)} folders ({', '.join(classes)})")
@@ -193,6 +232,19 @@ class RandomQuarterTurns(v2.Transform):
         return tv_tensors.wrap(torch.rot90(inpt, params["turns"], (-2, -1)), like=inpt)
 
 
+class Recolour(v2.Transform):
+    """Brightness, contrast and saturation jitter of this strength, of images 0 to 255."""
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def __init__(self, strength: float):
+        super().__init__()
+        self.jitter = v2.ColorJitter(*3 * [strength])
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        return tv_tensors.wrap(recolour(self.jitter, inpt), like=inpt)
+
+
 def resize(size: tuple[int, int], antialias: bool = True) -> v2.Resize:
     """To height and width: images bilinearly, masks to the nearest pixel."""
     return v2.Resize(list(size), antialias=antialias)
@@ -214,7 +266,7 @@ def augmentation(
     whole = crop_scale == (1.0, 1.0)
     steps.append(resize(size, antialias) if whole else v2.RandomResizedCrop(list(size), crop_scale, antialias=antialias))
     if color_jitter:
-        steps.append(v2.ColorJitter(*3 * [color_jitter]))
+        steps.append(Recolour(color_jitter))
     return v2.Compose(steps)
 
 
@@ -225,7 +277,7 @@ def apply(transform: v2.Transform, image: Tensor, masks: Tensor) -> tuple[Tensor
 
 
 class TrainingPairs(SeededDataset):
-    """Augmented images and masks; ``image`` [3, h, w] uint8 and ``masks`` [classes, h, w] uint8."""
+    """Augmented images and masks; ``image`` [3, h, w], 0 to 255 (:class:`Pairs`), and ``masks`` [classes, h, w] uint8."""
 
     def __init__(self, pairs: Pairs, augment: v2.Transform, seed: int):
         super().__init__(pairs.paths, seed)

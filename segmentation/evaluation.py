@@ -15,7 +15,7 @@ from segmentation.setr import build_setr
 from util.data.copies import copies_of
 from util.evaluation.figure import save
 from util.options import protocol
-from util.options.parsed import plain
+from util.options.parsed import plain, reading
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
@@ -27,7 +27,7 @@ def evaluate_only(args) -> None:
     """Evaluate ``args.evaluate`` on the test set of ``args.root``, or on the validation set (``--split``)."""
     source = checkpoint.load(args.evaluate)
     split = args.split or ("test" if (Path(args.root) / "test").is_dir() else "val")
-    pairs = open_split(args.root, split, args.img_ext, args.mask_ext, args.num_classes)
+    pairs = open_split(args.root, split, args.img_ext, args.mask_ext, args.num_classes, reading(args))
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")

@@ -6,7 +6,13 @@ import re
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
 from util.options import checks
-from util.options.groups import add_figure_options, add_leak_option, add_running_options, default_workers
+from util.options.groups import (
+    add_figure_options,
+    add_leak_option,
+    add_reading_options,
+    add_running_options,
+    default_workers,
+)
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number, path
 from util.options.protocol import protocol_name
 from util.options.retired import add_retired_options
@@ -83,6 +89,7 @@ def add_data_options(parser: Parser) -> None:
     group.add_argument("--num_classes", type=COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)")
     add_leak_option(group)
     group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="loading processes")
+    add_reading_options(group)
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
     )
@@ -225,11 +232,12 @@ def check(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} {getattr(args, name)} is not a multiple of the patch size {args.patch_size}")
     if args.nesterov and not args.momentum:
         raise InputError("--nesterov needs --momentum above 0")
+    checks.reading(args)
     checks.training(args)
 
 
 def extension(text: str) -> str:
-    """An argparse type: a file extension, with its dot or without."""
-    if not re.fullmatch(r"\.?\w+", text):
+    """An argparse type: a file extension, with its dot or without; ``.nii.gz`` is one too."""
+    if not re.fullmatch(r"\.?\w+(\.\w+)*", text):
         raise ValueError(text)
     return text if text.startswith(".") else f".{text}"

@@ -75,10 +75,8 @@ def write_masks(folder: Path, pairs: Pairs, predicted: Tensor) -> None:
     """
     for column, name in enumerate(pairs.classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
-        for path, masks in zip(pairs.paths, predicted, strict=True):
-            with Image.open(path) as image:
-                size = image.size
-            mask = Image.fromarray(masks[column].numpy()).resize(size, Image.Resampling.BILINEAR)
+        for path, (height, width), masks in zip(pairs.paths, pairs.sizes, predicted, strict=True):
+            mask = Image.fromarray(masks[column].numpy()).resize((width, height), Image.Resampling.BILINEAR)
             mask.point(lambda value: 255 * (value > 127)).save(folder / name / f"{Path(path).stem}.png")
 
 

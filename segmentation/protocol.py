@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segmentation.checkpoints import encoder_options, newest
+from util.options.finetuning import OF_READING
 from util.options.protocol import spelled
 from util.options.recorded import check_recorded
 from util.sizes import ENCODERS
@@ -69,7 +70,10 @@ def settle(args: argparse.Namespace, typed: set[str], parser: argparse.ArgumentP
         known = with_protocol(source.options if args.evaluate else options_to_go_on_with(source))
         protocol = PROTOCOLS[known["protocol"]]
         if args.evaluate:
-            known = {name: value for name, value in known.items() if name in protocol or name == "protocol"}
+            kept = (*protocol, *OF_READING, "protocol")
+            known = {name: value for name, value in known.items() if name in kept}
+        if typed & {"intensity_range", "window"}:  # one replaces the other
+            known |= {"intensity_range": None, "window": None}
         settled = {**protocol, **known}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in settled.items() if name in vars(args)

@@ -44,7 +44,9 @@ def main() -> None:
     default = default_folder(args.dataset, args.name)
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
-    train_pairs, val_pairs = open_for_training(args.root, args.img_ext, args.mask_ext, args.num_classes, args.on_leak)
+    train_pairs, val_pairs = open_for_training(
+        args.root, args.img_ext, args.mask_ext, args.num_classes, args.on_leak, parsed.reading(args)
+    )
     checks.batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
@@ -104,9 +106,10 @@ def main() -> None:
         gamma=args.gamma,
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
+    options = parsed.plain(args) | train_pairs.reading.recorded
     seen = seen_files(train_pairs, val_pairs)
     training = Training(
-        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing, started_from), stepper, loader),
+        *(workplace, About("segmentation", options, val_pairs.classes, departing, started_from), stepper, loader),
         [seen, schedule] if isinstance(schedule, Plateau) else [seen],
         **parsed.of_training(args),
         resumed=resumed,

@@ -196,6 +196,7 @@ READABLE: dict[str, Callable[[Path], None]] = {
     "grey16.png": lambda path: _grey16(path, 65535),
     "grey12.png": lambda path: _grey16(path, 4095),
     "grey16.tif": lambda path: _grey16(path, 65535),
+    "float.tif": lambda path: Image.fromarray(np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)).save(path),
     "bilevel.png": lambda path: _noise().convert("1").save(path),
     "rgba.png": lambda path: _noise().convert("RGBA").save(path),
     "grey-alpha.png": lambda path: _noise().convert("LA").save(path),
@@ -213,7 +214,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
     "text.jpg": lambda path: path.write_text("no image"),
     "zeros.png": lambda path: path.write_bytes(bytes(4096)),
     "web-page.jpg": lambda path: path.write_text("<html>404</html>"),
-    "float.tif": lambda path: Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(path),
+    "pages.tif": lambda path: _noise().save(path, save_all=True, append_images=[_noise()]),
     "bomb.png": lambda path: Image.new("1", (20000, 20000)).save(path),
 }
 

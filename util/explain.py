@@ -15,26 +15,35 @@ from torch import Tensor
 from util.data.augment import denormalize, normalize
 from util.data.images import read_image
 from util.data.loading import resize_whole
+from util.data.reading import AS_IT_IS, Reading
 from util.evaluation.overlay import stripes
 from util.maps import sources
 from util.masking import SAM, Split
 from util.system.errors import InputError
 
 
-def network_input(model: torch.nn.Module, path: str) -> Tensor:
-    """An image file as a model takes it: ``[1, 3, S, S]``, whole, resized to its input size, normalised, on its device."""
+def network_input(model: torch.nn.Module, path: str, reading: Reading | None = None) -> Tensor:
+    """An image file as a model takes it: ``[1, 3, S, S]``, whole, resized to its input size, normalised, on its device.
+
+    Args:
+        model: from :func:`models_msmae.load_model`.
+        path: of the file, of any format in docs/formats.md.
+        reading: how it is read, such as ``Reading(window=(40, 400))``; None: as the model's training images were.
+    """
     side = model.grid_size[0] * model.patch_size
-    image = resize_whole(read_image(path), side)[None].to(model.cls_token.device)
+    reading = reading or getattr(model, "reading", None) or AS_IT_IS
+    image = resize_whole(read_image(path, reading), side)[None].to(model.cls_token.device)
     return normalize(image, model.variant.mean, model.variant.std)
 
 
-def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Tensor:
+def attention_map(model: torch.nn.Module, path: str, source: str = "last", reading: Reading | None = None) -> Tensor:
     """Where the class token looks in an image (METHOD.md "The map").
 
     Args:
         model: from :func:`models_msmae.load_model`.
         path: of any image file.
         source: "last" (the paper's), "consensus" of all blocks, "block1" and so on, "relevance" (needs a trained head).
+        reading: as in :func:`network_input`.
 
     Returns:
         ``[gh, gw]`` float32 in [0, 1], on the CPU.
@@ -42,7 +51,7 @@ def attention_map(model: torch.nn.Module, path: str, source: str = "last") -> Te
     depth = len(model.blocks)
     if sources.canonical(source, depth) not in sources.names(depth):
         raise InputError(f"no map source {source!r}; there are {', '.join(sources.names(depth))}")
-    pixels = network_input(model, path)
+    pixels = network_input(model, path, reading)
     model.eval()
     return sources.map_of(sources.View(model, pixels), source)[0].cpu()
 
@@ -62,20 +71,21 @@ def sam_split(weights: Tensor, mask_ratio: float = 0.45, throw_ratio: float = 0.
 
 
 @torch.no_grad()
-def reconstruction(model: torch.nn.Module, path: str, split: Split) -> Tensor:
+def reconstruction(model: torch.nn.Module, path: str, split: Split, reading: Reading | None = None) -> Tensor:
     """An image as pre-training sees it: visible patches as they are, masked ones as guessed, thrown ones striped.
 
     Args:
         model: from :func:`models_msmae.load_model`, of a pre-training checkpoint.
         path: of any image file.
         split: from :func:`sam_split`.
+        reading: as in :func:`network_input`.
 
     Returns:
         ``[S, S, 3]`` float32 in [0, 1], on the CPU, for matplotlib's ``imshow``.
     """
     if not hasattr(model, "reconstruct"):
         raise InputError("this model has no decoder; load a checkpoint of pre-training")
-    pixels = network_input(model, path)
+    pixels = network_input(model, path, reading)
     model.eval()
     split = Split(*(part.to(pixels.device) for part in split))
     patches = model.pixels(pixels, torch.arange(model.patch_embed.num_patches, device=pixels.device)[None])

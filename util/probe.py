@@ -160,7 +160,8 @@ def main() -> None:
         say(f"note: {line}")
     pool = args.pool or model.global_pool
     inference = Inference(model.grid_size[0] * model.patch_size, args.batch_size, precision)
-    train, judged = Images(train_files), Images(files)
+    train = Images(train_files, reading=model.reading)
+    judged = Images(files, reading=train.reading)
     model.to(device)
     learnt, asked = (features_of(model, images, inference, pool) for images in (train, judged))
     labels = train.labels.numpy()

@@ -21,6 +21,7 @@ from models_msmae import load_model
 from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.inference import Inference
+from util.data.reading import Reading
 from util.maps.sources import canonical, maps_by_source
 from util.masking import SAM
 from util.system.errors import InputError, run_script
@@ -50,7 +51,7 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     if source.phase != "pretrain":
         raise InputError(f"{path} is not a checkpoint of main_pretrain.py")
     options, device = source.options, choose_device(device)
-    images = Images(open_splits(data_path, ("train",))[0], options["cache"], options["on_bad_image"])
+    images = Images(open_splits(data_path, ("train",))[0], options["cache"], options["on_bad_image"], Reading.of(options))
     chosen = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long().tolist()
     inference = Inference(source.input_size, options["batch_size"], Precision(device, choose_precision("auto", device)))
     model = load_model(path).to(device)

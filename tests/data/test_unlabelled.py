@@ -20,7 +20,7 @@ def tree(tmp_path, monkeypatch):
 
 def test_folders_and_files_in_order(tree, capsys):
     assert find_files(["scan", "b"]).paths == ["scan", "b/10.PNG", "b/2.png", "b/c/x.jpg"]
-    assert "files in b whose names are not those of images are not used: 1 .txt" in capsys.readouterr().out
+    assert "files in b that are no images by name or content are not used: 1 .txt" in capsys.readouterr().out
 
 
 def test_each_file_once_by_its_first_name(tree):

@@ -8,7 +8,8 @@ from conftest import content_of
 from test_errors import expect_one_line
 
 from segmentation import train
-from segmentation.data import open_pairs
+from segmentation.data import open_for_training
+from util.data.reading import AS_IT_IS
 from util.phantom import write_phantoms
 from util.system.errors import run_script as run_main
 
@@ -37,11 +38,11 @@ def call(monkeypatch, capsys, root):
 
 
 def test_hidden_files_are_no_images_and_hidden_folders_no_classes(root):
-    expected = [pairs.paths for pairs in open_pairs(str(root), ("train", "val"), ".png", ".png", 1)]
+    expected = [pairs.paths for pairs in open_for_training(str(root), ".png", ".png", 1, "note", AS_IT_IS)]
     (root / "train" / "images" / "._00001.png").write_text("of another program")
     for name in (".ipynb_checkpoints", "__MACOSX"):
         (root / "val" / "masks" / name).mkdir()
-    assert [pairs.paths for pairs in open_pairs(str(root), ("train", "val"), ".png", ".png", 1)] == expected
+    assert [pairs.paths for pairs in open_for_training(str(root), ".png", ".png", 1, "note", AS_IT_IS)] == expected
 
 
 def test_files_of_both_splits_that_cannot_be_used_are_named_at_once(root, call, tmp_path):
@@ -53,7 +54,7 @@ def test_files_of_both_splits_that_cannot_be_used_are_named_at_once(root, call, 
 
 @pytest.mark.parametrize(
     ("link", "target", "words"),
-    [("val", "train", "val/ and train/ are one folder"), ("val/masks/1", ".", "val/masks/1 is a symbolic link that leads")],
+    [("val", "train", "train/ and val/ are one folder"), ("val/masks/1", ".", "val/masks/1 is a symbolic link that leads")],
 )
 def test_links_that_mislead_are_refused(link, target, words, root, call, tmp_path):
     shutil.rmtree(root / link, ignore_errors=True)

@@ -303,7 +303,7 @@ def damaged(root, tmp_path, name):
         ("broken", "", ["val/images/4.png"]),
         ("maskless", "", ["val/masks/0/"]),
         ("differ", "", ["train/masks/", "val/masks/"]),
-        ("fine", "--img_ext jpg", ["*.jpg", "6 .png", "--img_ext"]),
+        ("fine", "--img_ext jpg", ["*.jpg", "12 .png", "--img_ext"]),
         ("fine", "--mask_ext .bmp", ["0.bmp", "--mask_ext .bmp"]),
         ("fine", "--num_classes 3", ["--num_classes 3", "2 folders"]),
         ("fine", "--input_w 33", ["--input_w 33", "patch size 8"]),

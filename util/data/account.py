@@ -10,8 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from util.data import readers
 from util.data.folders import LabelledFiles
 from util.data.images import Images, UnreadableImages
+from util.data.reading import AS_IT_IS, Reading
 from util.data.records import NAMED, counted
 from util.system.console import say
 
@@ -20,13 +22,22 @@ FEW = 20  # images of a class, below which its figures are rough
 SHOWN = 10  # classes in a line; of more, the smallest and the largest are shown
 
 
-def open_images(*splits: LabelledFiles, cache: str, on_bad: str) -> list[Images]:
+def open_images(*splits: LabelledFiles, cache: str, on_bad: str, reading: Reading = AS_IT_IS) -> list[Images]:
     """The images of several splits (:class:`util.data.images.Images`), and what a reader should know of their classes.
+
+    All are read as the first is, which is the training set.
 
     Raises:
         UnreadableImages: of all splits together.
     """
-    opened = opened_together([partial(Images, files, cache, on_bad) for files in splits])
+    first: list[Images] = []
+
+    def open_split(files: LabelledFiles) -> Images:
+        images = Images(files, cache, on_bad, first[0].reading if first else reading)
+        first.append(images)
+        return images
+
+    opened = opened_together([partial(open_split, files) for files in splits])
     for images in opened:
         for line in class_counts(images.split, images.classes, images.labels):
             say(line)
@@ -78,7 +89,7 @@ class SeenFiles:
         self.names = {split: [os.path.relpath(path, root) for path in paths] for split, (paths, _) in splits.items()}
         self.hashes = {
             split: torch.tensor([
-                [_hash(name), _hash(f"{label} {os.path.getsize(path)}")]
+                [_hash(name), _hash(f"{label} {os.path.getsize(readers.file_of(path))}")]
                 for name, path, label in zip(self.names[split], paths, labels, strict=True)
             ])
             for split, (paths, labels) in splits.items()

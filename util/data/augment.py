@@ -29,7 +29,7 @@ def _mean_and_std(device: torch.device, mean: tuple[float, ...], std: tuple[floa
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Bytes ``[..., 3, H, W]`` (0 to 255, RGB) to float32 with a mean and deviation, of pixels in [0, 1], taken out."""
+    """Colours ``[..., 3, H, W]``, RGB, 0 to 255, to float32 with a mean and deviation, of pixels in [0, 1], taken out."""
     centre, spread = _mean_and_std(images.device, mean, std)
     return (images.float() - 255 * centre) / (255 * spread)
 
@@ -82,12 +82,18 @@ class PolicyAugment:
 
     def __call__(self, image: Tensor, pixel_map: Tensor) -> tuple[Tensor, Tensor]:
         states = random.getstate(), np.random.get_state()
-        moved_image = self.on_image(Image.fromarray(image.permute(1, 2, 0).numpy()))
+        eight_bits = image.round().to(torch.uint8) if image.is_floating_point() else image
+        moved_image = self.on_image(Image.fromarray(eight_bits.permute(1, 2, 0).numpy()))
         random.setstate(states[0])
         np.random.set_state(states[1])
         moved_map = self.on_map(Image.fromarray(pixel_map.numpy()))
         # bicubic resampling may overshoot below zero, which a weight cannot be
         return TF.pil_to_tensor(moved_image), torch.from_numpy(np.array(moved_map)).clamp_min(0)
+
+
+def recolour(jitter: v2.Transform, image: Tensor) -> Tensor:
+    """Colour jitter of an image 0 to 255; v2 takes floating-point ones to be 0 to 1."""
+    return 255 * jitter(image / 255) if image.is_floating_point() else jitter(image)
 
 
 class Augment:
@@ -121,23 +127,26 @@ class Augment:
         """Augment one image and its map with the same random draw.
 
         Args:
-            image: ``[3, H, W]`` uint8.
+            image: ``[3, H, W]``, 0 to 255, uint8 or float32.
             grid_map: ``[gh, gw]``, the map of the whole image.
 
         Returns:
-            The image ``[3, size, size]`` uint8 and its patch weights ``[(size / patch_size) ** 2]``.
+            The image ``[3, size, size]`` of the same type (after a policy uint8), and its patch weights
+            ``[(size / patch_size) ** 2]``.
         """
         box = RandomResizedCrop.get_params(image, scale=list(self.crop_scale), ratio=[3 / 4, 4 / 3])
         cell = 1 if self.policy else self.patch_size  # a policy moves pixels
         cropped_map = crop_map(grid_map, box, tuple(image.shape[-2:]), self.size, cell)
         image = TF.resized_crop(image, *box, [self.size] * 2, InterpolationMode.BICUBIC, antialias=True)
+        if image.is_floating_point():
+            image = image.clamp(0, 255)  # bicubic resampling overshoots, which uint8 cannot
         if torch.rand(()) < self.flip:
             image, cropped_map = image.flip(-1), cropped_map.flip(-1)
         if self.policy:
             image, pixel_map = self.policy(image, cropped_map)
             return image, patch_weights(pixel_map, self.patch_size)
         if self.color:
-            image = self.color(image)
+            image = recolour(self.color, image)
         return image, cropped_map.flatten()
 
 

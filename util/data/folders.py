@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from util.data import readers
 from util.data.records import read_records, some
 from util.data.tables import read_table
 from util.system.console import say
@@ -97,6 +98,8 @@ def open_splits(
 def has_split(data_path: str, split: str) -> bool:
     """Whether a data set has images of a split."""
     path = Path(data_path)
+    if path.is_file() and (held := readers.entries(data_path)) is not None:
+        return any(entry.split == split for entry in held)
     if path.is_file():
         return any(row["split"] == split for row in read_table(path, ("split",)).rows)
     return (path / split).is_dir()

@@ -1,21 +1,23 @@
-"""The image files of a folder: each checked before any long work, read with its full range, kept decoded where it fits."""
+"""The images of a split: each checked before any long work, read with all its levels, kept decoded where they fit."""
 
 import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import functional as TF
 
+from util.data import readers
 from util.data.folders import LabelledFiles
+from util.data.intensity import Levels, colours, far_outside, levels_of, shared_range
+from util.data.readers.base import MissingPackage, Pixels
+from util.data.reading import AS_IT_IS, Reading
 from util.data.records import counted
 from util.data.walk import is_hidden
 from util.system import cores, distributed
@@ -23,31 +25,44 @@ from util.system.console import say, track
 from util.system.errors import InputError
 from util.system.text import one_line
 
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as 8-bit RGB.
-
-    Greyscale of more than 8 bits keeps its range: its 256 levels are spread over 12 bits (scanners' usual depth) where
-    all values fit in them, and over 16 otherwise. Of an animation it is the first picture; transparency is left out.
-    """
-    if image.mode == "F":
-        raise ValueError("floating-point pixels; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() >= 2**16:
-            raise ValueError("pixels outside 16 bits")
-        depth = next(bits for bits in (8, 12, 16) if values.max() < 2**bits)
-        image = Image.fromarray((values >> (depth - 8)).astype(np.uint8))
-    return image.convert("RGB")
+SAMPLED = 32  # images that are decoded to estimate what all of them take
 
 
-def read_image(path: str) -> Tensor:
-    """Decode an image file to ``[3, H, W]`` uint8 RGB; raise :class:`InputError` naming a file that cannot be read."""
+def read_pixels(path: str, reading: Reading) -> Pixels:
+    """Decode an image file; raise :class:`InputError` naming one that cannot be read, in one line."""
     try:
-        with Image.open(path) as image:
-            return TF.pil_to_tensor(to_rgb(image))
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise InputError(f"cannot read image {path} ({error})") from None
+        return readers.read(path, reading)
+    except MissingPackage as error:
+        raise MissingPackage(f"{path}: {error}") from None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"cannot read image {path} ({reason})") from None
+
+
+def read_image(path: str, reading: Reading = AS_IT_IS) -> Tensor:
+    """Read an image file as the network's input is made from it (:func:`util.data.intensity.colours`).
+
+    Args:
+        path: of the file; what it holds decides on its format.
+        reading: what the options or a checkpoint say, :meth:`Reading.of`. Without a range, an image of more than 8 bits is
+            scaled by its own levels.
+
+    Returns:
+        ``[3, H, W]``, 0 to 255, RGB: uint8 of an 8-bit image, float32 of one that has more.
+
+    Raises:
+        InputError: naming a file that cannot be read.
+    """
+    return colours(read_pixels(path, reading), reading.ends)
+
+
+def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
+    """A mask ``[H, W]`` uint8, 0 to 255; one of more than 8 bits is scaled so that its largest value is 255."""
+    values = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice)).values[0]
+    if values.dtype == torch.uint8:
+        return values
+    values = values.float().nan_to_num(0).clamp_min(0)
+    return (255 * values / values.max().clamp_min(1e-12)).round().to(torch.uint8)
 
 
 def default_threads() -> int:
@@ -65,14 +80,16 @@ def available_memory() -> int:
 
 
 class Checked:
-    """Remembers which files were read without error, so that a check costs once; a file that changed is checked again.
+    """Remembers which files were read without error, and the levels of deep ones, so that a check costs once; a file that
+    changed is checked again.
 
     The list lies in the user's cache folder (``$XDG_CACHE_HOME/msmae`` or ``~/.cache/msmae``).
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, reading: Reading):
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "msmae"
-        self.file = cache / f"checked-{hashlib.blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()}.json"
+        subject = f"{root.resolve()} {reading.frame} {reading.slice} {reading.window}"
+        self.file = cache / f"levels-{hashlib.blake2b(os.fsencode(subject), digest_size=8).hexdigest()}.json"
         try:
             self.known = json.loads(self.file.read_text())
         except (OSError, ValueError):
@@ -80,20 +97,25 @@ class Checked:
 
     @staticmethod
     def _stamp(path: str) -> list[int]:
-        status = os.stat(path)
+        status = os.stat(readers.file_of(path))
         return [status.st_size, status.st_mtime_ns]
 
     def __contains__(self, path: str) -> bool:
-        return self.known.get(path) == self._stamp(path)
+        return path in self.known and self.known[path][0] == self._stamp(path)
 
-    def remember(self, paths: list[str]) -> None:
+    def levels(self, path: str) -> Levels | None:
+        """What was remembered of an image that is checked."""
+        levels = self.known[path][1]
+        return Levels(*(tuple(ends) if ends else None for ends in levels)) if levels else None
+
+    def remember(self, levels: dict[str, Levels | None]) -> None:
         """Note files that were read without error; where nothing can be written, nothing is remembered."""
         if not distributed.is_main():
             return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps({path: self._stamp(path) for path in paths}))
+            temporary.write_text(json.dumps({path: [self._stamp(path), each] for path, each in levels.items()}))
             temporary.replace(self.file)
         except OSError:
             pass
@@ -110,29 +132,34 @@ class UnreadableImages(InputError):
 
 
 class Images(Dataset):
-    """The images of a split as ``[3, H, W]`` uint8, each read at once to find unreadable files before any work.
+    """The images of a split, each read at once to find unreadable files before any work.
+
+    ``images[index]`` is ``[3, H, W]``, 0 to 255: uint8 where all images have 8 bits, else float32.
 
     Args:
         files: of the split.
         cache: "ram" keeps the decoded images; "off" decodes again at each use; "auto" keeps them when they take less than
             a third of the memory available.
         on_bad: "error" raises for images that cannot be read; "skip" leaves them out.
+        reading: how files are read.
 
     Attributes:
         paths, labels, patients: of the images that can be read; classes: names; root, split: where they come from.
         skipped: a line for each image left out: its path and why.
+        deep: there are images of more than 8 bits.
+        reading: with the intensity range, found in these images where none was given.
 
     Raises:
         UnreadableImages: naming them.
         InputError: naming a class that has no readable image.
     """
 
-    def __init__(self, files: LabelledFiles, cache: str = "auto", on_bad: str = "error"):
+    def __init__(self, files: LabelledFiles, cache: str = "auto", on_bad: str = "error", reading: Reading = AS_IT_IS):
         self.root, self.split, self.classes = files.root, files.split, files.classes
         if files.from_folders:
             mention_ignored(files)
-        keep = cache == "ram" or (cache == "auto" and decoded_bytes(files.paths) < available_memory() / 3)
-        images, problems = self._read_all(files.paths, keep)
+        keep = cache == "ram" or (cache == "auto" and decoded_bytes(files.paths, reading) < available_memory() / 3)
+        images, levels, problems = self._read_all(files.paths, keep, reading)
         if problems and on_bad == "error":
             raise UnreadableImages(list(problems.values()))
         self.skipped = list(problems.values())
@@ -143,33 +170,79 @@ class Images(Dataset):
         self.decoded = [images[index] for index in kept] if keep else None
         for number in set(files.labels) - set(self.labels.tolist()):
             raise InputError(f"{self.root}: no image of {self.classes[number]} in {self.split} can be read")
+        self.reading = settled(reading, list(levels.values()), self.split)
+        self.deep = any(levels.values())
 
-    def _read_all(self, paths: list[str], keep: bool) -> tuple[list[Tensor | None], dict[str, str]]:
-        """Images where they are kept, and what is wrong with those that cannot be read."""
-        checked, problems = Checked(self.root / self.split), {}
+    def _read_all(
+        self, paths: list[str], keep: bool, reading: Reading
+    ) -> tuple[list[Pixels | None], dict[str, Levels | None], dict[str, str]]:
+        """Images where they are kept, the levels of those that can be read, and what is wrong with the others."""
+        checked = Checked(self.root / self.split, reading)
+        levels: dict[str, Levels | None] = {}
+        problems: dict[str, str] = {}
 
-        def read(path: str) -> Tensor | None:
+        def read(path: str) -> Pixels | None:
             try:
-                image = read_image(path) if keep or path not in checked else None
-                return image if keep else None
+                if not keep and path in checked:
+                    levels[path] = checked.levels(path)
+                    return None
+                pixels = read_pixels(path, reading)
+                levels[path] = levels_of(pixels)
+                return pixels if keep else None
+            except MissingPackage:
+                raise
             except InputError as error:
                 problems[path] = str(error)
                 return None
 
         with ThreadPoolExecutor(default_threads()) as pool:
             images = list(track(pool.map(read, paths), f"reading {self.split}", total=len(paths)))
-        checked.remember([path for path in paths if path not in problems])
-        return images, {path: problems[path] for path in paths if path in problems}
+        levels = {path: levels[path] for path in paths if path in levels}
+        checked.remember(levels)
+        return images, levels, {path: problems[path] for path in paths if path in problems}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.decoded[index] if self.decoded else read_image(self.paths[index])
+        pixels = self.decoded[index] if self.decoded else None
+        image = colours(pixels or read_pixels(self.paths[index], self.reading), self.reading.ends)
+        return image.float() if self.deep else image
+
+
+def settled(reading: Reading, levels: Sequence[Levels | None], name: str) -> Reading:
+    """How a set is read, with the range of its deep images where no option and no checkpoint says one; says which it is.
+
+    Args:
+        levels: of its images, None for those of 8 bits.
+        name: of the set, for a reader.
+    """
+    deep = [each for each in levels if each]
+    if not deep:
+        if reading.ends:
+            say(f"note: the images of {name} have 8 bits and are used as they are, without an intensity range")
+        return reading
+    found = shared_range(deep)
+    if not found:
+        say(f"{name}: images have windows of their own")
+        return reading
+    source = "as in training or as the options say"
+    if reading.ends is None:
+        ends, source = found
+        reading = replace(reading, intensity_range=ends)
+    low, high = reading.ends or found[0]
+    say(f"{name}: intensity range {low:g} to {high:g} ({source})")
+    beyond = far_outside(deep, (low, high))
+    if beyond:
+        say(
+            f"note: {beyond} of the {len(levels)} images of {name} reach far beyond this range; --intensity_range or "
+            "--window sets another"
+        )
+    return reading
 
 
 def mention_ignored(files: LabelledFiles) -> None:
-    """Say which files beside the images are no images by their names, lest a user think they are used."""
+    """Say which files beside the images are no images, lest a user think they are used."""
     folder = files.root / files.split
     beside = (
         Path(top) / name
@@ -180,11 +253,11 @@ def mention_ignored(files: LabelledFiles) -> None:
     others = Counter(
         path.suffix or "no extension"
         for path in beside
-        if path.suffix.lower() not in IMG_EXTENSIONS and not any(map(is_hidden, path.relative_to(folder).parts))
+        if not any(map(is_hidden, path.relative_to(folder).parts)) and not readers.is_image(str(path))
     )
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
-        say(f"note: files in {folder} whose names are not those of images are not used: {kinds}")
+        say(f"note: files in {folder} that are no images by name or content are not used: {kinds}")
 
 
 def note_skipped(folder: Path, *sets: Images) -> None:
@@ -197,13 +270,14 @@ def note_skipped(folder: Path, *sets: Images) -> None:
         say(f"note: {unread} skipped, listed in {written}")
 
 
-def decoded_bytes(paths: list[str]) -> int:
-    """Memory that decoded images would take, by the headers of their files."""
-    total = 0
-    for path in paths:
+def decoded_bytes(paths: Sequence[str], reading: Reading) -> float:
+    """Memory that decoded images would take, estimated from some of them."""
+    sizes = []
+    for path in paths[:: max(1, len(paths) // SAMPLED)]:
         try:
-            with Image.open(path) as image:  # reads the header only
-                total += 3 * image.width * image.height
-        except Exception:  # reading it will say what is wrong
+            sizes.append(read_pixels(path, reading).values.nbytes)
+        except MissingPackage:
+            raise
+        except InputError:  # reading all of them will say what is wrong
             continue
-    return total
+    return len(paths) * sum(sizes) / max(1, len(sizes))

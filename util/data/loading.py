@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as TF
 from util.data.augment import Augment
 from util.data.images import Images, default_threads
 from util.system import distributed, interruption
+from util.system.console import say
 from util.system.seeds import derive_seed, seed_everything
 
 T = TypeVar("T")
@@ -80,9 +81,11 @@ class TrainingImages(SeededDataset):
     def __init__(self, images: Images, augment: Augment, maps: Tensor, seed: int):
         super().__init__(images.paths, seed)
         self.images, self.augment, self.maps = images, augment, maps
+        if images.deep and augment.policy:
+            say("note: --aa works in 8 bits: training images are rounded to 256 levels once they are cropped")
 
     def draw(self, index: int) -> dict:
-        """``image`` [3, S, S] uint8, ``weights`` [L] float32, ``noise`` [L] float64 in [0, 1), ``label``."""
+        """``image`` [3, S, S], 0 to 255, ``weights`` [L] float32, ``noise`` [L] float64 in [0, 1), ``label``."""
         image, weights = self.augment(self.images[index], self.maps[index])
         noise = torch.rand(weights.shape, dtype=torch.float64)
         return {"image": image, "weights": weights, "noise": noise, "label": self.images.labels[index]}
@@ -118,7 +121,7 @@ def whole_batches(images: WholeImages, size: int, batch_size: int, chosen: Seque
         batch_size: images in a batch; the last one may be smaller.
 
     Yields:
-        ``[B, 3, size, size]`` uint8.
+        ``[B, 3, size, size]``, 0 to 255 (:class:`Images`).
     """
     indices = range(len(images)) if chosen is None else chosen
     for batch in prepared(lambda index: resize_whole(images[index], size), indices, batch_size):

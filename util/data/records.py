@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from util.data import readers
 from util.data.tables import read_table
 from util.data.walk import class_names, images_below, refuse_loop, refuse_shared
 from util.system.errors import InputError
@@ -39,7 +40,7 @@ def read_records(
     """The images of a data set, split by split: folders in ImageFolder's order, a table's rows in the file's.
 
     Args:
-        data_path: a folder or a table.
+        data_path: a folder, a table, or a file that holds a whole data set.
         splits: those to read, where they are there.
         needed: those of them that must be there.
         patients: a CSV file with columns ``path`` and ``patient`` (:func:`with_patients`), beside folders.
@@ -54,6 +55,8 @@ def read_records(
     if data_path.is_dir():
         records = [record for split in splits for record in _folder(data_path / split, split, split in needed)]
         refuse_shared([data_path / split for split in splits])
+    elif data_path.is_file() and (held := readers.entries(str(data_path))) is not None:
+        records = [Record(*entry) for entry in held if entry.split in splits]
     elif data_path.is_file():
         records = [record for record in read_rows(data_path, ("path", "label", "split"), note) if record.split in splits]
         records.sort(key=lambda record: SPLITS.index(record.split))  # rows of a split keep their order

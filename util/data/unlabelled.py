@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from util.data.images import read_image
+from util.data.readers import is_image
+from util.data.reading import AS_IT_IS, Reading
 from util.data.tables import read_table
 from util.data.walk import is_hidden
 from util.system import distributed
@@ -40,7 +41,7 @@ class Files(NamedTuple):
 def find_files(given: list[str], option: str = "--predict") -> Files:
     """The image files that paths name: a file itself, those in a folder and its folders, those of a table.
 
-    In a folder, files count as images by their names, in alphabetical order; those that do not are mentioned. A table
+    In a folder, files count as images by name or content, in alphabetical order; the others are mentioned. A table
     (.csv, .tsv) has a column ``path``, relative to the table, and maybe ``patient``. A file that comes twice is taken once.
 
     Args:
@@ -79,14 +80,14 @@ def images_in(folder: str, option: str) -> list[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in sorted(name for name in names if not is_hidden(name)):
-            (images if name.lower().endswith(IMG_EXTENSIONS) else others).append(os.path.join(top, name))
+        for path in (os.path.join(top, name) for name in sorted(names) if not is_hidden(name)):
+            (images if is_image(path) else others).append(path)
     if not images:
-        raise InputError(f"{option} {folder}: no image in it (names that end in {', '.join(IMG_EXTENSIONS)})")
+        raise InputError(f"{option} {folder}: no image in it (docs/formats.md names the formats)")
     if others:
         kinds = Counter(Path(name).suffix or "no extension" for name in others).most_common(5)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
-        say(f"note: files in {folder} whose names are not those of images are not used: {listed}")
+        say(f"note: files in {folder} that are no images by name or content are not used: {listed}")
     return images
 
 
@@ -109,18 +110,19 @@ def rows_of(path: Path) -> dict[str, str | None]:
 
 
 class NewImages(Dataset):
-    """Images without labels as ``[3, H, W]`` uint8, each read when it is asked for.
+    """Images without labels as :func:`util.data.images.read_image` gives them, each read when it is asked for.
 
     One that cannot be read is a black pixel, so that the others of its batch are computed; :meth:`problems` names it.
 
     Args:
         paths: of the files.
+        reading: how they are read, as the checkpoint says.
     """
 
     split = "new images"  # what titles of progress call them
 
-    def __init__(self, paths: list[str]):
-        self.paths = paths
+    def __init__(self, paths: list[str], reading: Reading = AS_IT_IS):
+        self.paths, self.reading = paths, reading
         self._problems: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -128,7 +130,7 @@ class NewImages(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         try:
-            return read_image(self.paths[index])
+            return read_image(self.paths[index], self.reading)
         except InputError as error:
             self._problems[self.paths[index]] = str(error)
             return torch.zeros(3, 1, 1, dtype=torch.uint8)

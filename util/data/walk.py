@@ -5,8 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
+from util.data.readers import is_image
 from util.system.errors import InputError
 
 
@@ -36,7 +35,7 @@ def images_below(folder: Path) -> list[str]:
     found = []
     for directory, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
-        images = [name for name in files if name.lower().endswith(IMG_EXTENSIONS) and not is_hidden(name)]
+        images = [name for name in files if not is_hidden(name) and is_image(os.path.join(directory, name))]
         for name in (*folders, *images):
             refuse_loop(Path(directory, name))
         found.append((directory, sorted(images)))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from util.data.images import Images, read_image
+from util.data.images import Images, read_mask
 from util.data.inference import Inference
 from util.maps import sources
 from util.masking import SAM, temper
@@ -79,7 +79,7 @@ def measure(maps: dict[str, Tensor], masks: list[Path], size: int) -> dict:
 
 def read_masks(paths: list[Path], size: int) -> Tensor:
     """Lesion masks ``[N, size, size]``, bool."""
-    masks = torch.stack([F.interpolate(read_image(str(path))[None, :1].float(), [size] * 2)[0, 0] for path in paths])
+    masks = torch.stack([F.interpolate(read_mask(str(path))[None, None].float(), [size] * 2)[0, 0] for path in paths])
     return masks > 127
 
 

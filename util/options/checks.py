@@ -13,6 +13,21 @@ def data_path(path: str | None) -> None:
         raise InputError("--data_path is missing: give the folder with train/CLASS/* and val/CLASS/*, or a table")
 
 
+def reading(args: argparse.Namespace) -> None:
+    """Raise :class:`InputError` where the options that are typed on how images are read do not go together."""
+    if args.intensity_range and args.window:
+        raise InputError("--intensity_range and --window say the same in two ways: give one of them")
+    if args.intensity_range and not args.intensity_range[0] < args.intensity_range[1]:
+        low, high = args.intensity_range
+        raise InputError(f"--intensity_range {low:g} {high:g}: the lower end comes first, and they must differ")
+    if args.window and not args.window[1] > 0:
+        centre, width = args.window
+        raise InputError(f"--window {centre:g} {width:g}: the second number is the width, which must be above 0")
+    if args.slice and args.slice[0] not in (0, 1, 2):
+        axis, index = args.slice
+        raise InputError(f"--slice {axis} {index}: the axis comes first and is 0, 1 or 2")
+
+
 def grid(input_size: int, patch_size: int) -> int:
     """Number of patches of an image; raise :class:`InputError` where the sizes do not go together."""
     if input_size % patch_size:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from util.data.reading import Reading
 from util.maps import sources
 from util.options import checks, groups, protocol
 from util.options.evaluation import add_evaluation_options, check_evaluation
@@ -20,6 +21,7 @@ PROTOCOLS: dict[str, dict] = {
     "paper": {"masking": "attention"},
     "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
 }
+OF_READING = tuple(Reading.__dataclass_fields__)
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
@@ -78,6 +80,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     groups.add_figure_options(parser)
     add_evaluation_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
+    checks.reading(args)
     check_evaluation(args)
     trains = not (args.eval or args.predict)
     protocol.settle_masking(args)
@@ -100,7 +103,8 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
 
 
 def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
-    """What a checkpoint says of the options: all when a run goes on, its model's and maps' where it is used, else the shape.
+    """What a checkpoint says of the options: all when a run goes on; where it is used those of its model, its maps and how
+    images are read; else the shape.
 
     Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
     """
@@ -114,7 +118,7 @@ def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dic
     if args.eval or args.predict or source.is_finetuned:
         shape["pool"] = source.pooling
     if args.eval or args.predict:
-        shape |= {name: source.options[name] for name in OF_MAPS if name in source.options}
+        shape |= {name: source.options[name] for name in (*OF_MAPS, *OF_READING) if name in source.options}
     return shape
 
 

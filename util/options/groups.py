@@ -26,8 +26,8 @@ def add_data_options(parser: Parser) -> None:
         "--data_path",
         type=path,
         metavar="DIR",
-        help="folder with train/CLASS/*, val/CLASS/* and, if wanted, test/CLASS/*; or a table FILE.csv with the columns "
-        "path, label, split and, if known, patient",
+        help="folder with train/CLASS/*, val/CLASS/* and, if wanted, test/CLASS/*; a table FILE.csv with the columns "
+        "path, label, split and, if known, patient; or a MedMNIST FILE.npz",
     )
     paper.add_argument(
         "--num_classes", "--nb_classes", type=COUNT, metavar="N", help="number of classes (default: those of the folders)"
@@ -55,6 +55,7 @@ def add_data_options(parser: Parser) -> None:
         default="error",
         help="an image that cannot be read ends the run before any work, or is left out and listed in skipped.txt",
     )
+    add_reading_options(group)
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
     )
@@ -76,6 +77,34 @@ def add_data_options(parser: Parser) -> None:
         metavar="DIR",
         help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
         "(default: DATA_PATH/masks/val if there)",
+    )
+
+
+def add_reading_options(group: argparse._ArgumentGroup) -> None:
+    """How image files are read (:class:`util.data.reading.Reading`)."""
+    group.add_argument(
+        "--intensity_range",
+        type=number(float),
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="grey levels that become black and white, in images of more than 8 bits without a window of their own "
+        "(default: the checkpoint's that is evaluated or resumed, else found in the training images)",
+    )
+    group.add_argument(
+        "--window",
+        type=number(float),
+        nargs=2,
+        metavar=("CENTRE", "WIDTH"),
+        help="the same as centre and width, also instead of the window that a DICOM file carries",
+    )
+    group.add_argument("--frame", type=number(int, 0), metavar="N", help="of files with several pictures: which, from 0")
+    group.add_argument(
+        "--slice",
+        type=lambda word: word if word == "middle" else number(int, 0)(word),
+        nargs=2,
+        metavar=("AXIS", "INDEX"),
+        help="of volumes: the axis to look along (0: left to right, 1: back to front, 2: bottom to top), and which slice, "
+        "from 0, or the word middle",
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from util.data.reading import Reading
 from util.options.parser import SaveEvery
 
 
@@ -15,6 +16,11 @@ def plain(args: argparse.Namespace) -> dict:
         return str(value) if isinstance(value, SaveEvery) else list(value) if isinstance(value, tuple) else value
 
     return {name: value_of(value) for name, value in vars(args).items()}
+
+
+def reading(args: argparse.Namespace) -> Reading:
+    """How the options say that image files are read."""
+    return Reading.of(vars(args))
 
 
 def of_training(args: argparse.Namespace) -> dict:

@@ -58,6 +58,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     groups.add_running_options(parser)
     groups.add_figure_options(parser)
     args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
+    checks.reading(args)
     if (args.resume or args.init) and recorded is None:
         return args
     checks.data_path(args.data_path)

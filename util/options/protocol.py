@@ -2,6 +2,7 @@
 
 import argparse
 
+from util.data.reading import Reading
 from util.options.parsed import plain
 from util.options.parser import MASK_RATIO, THROW_RATIO, Parser
 from util.options.recorded import check_recorded
@@ -9,6 +10,7 @@ from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
+    *Reading.__dataclass_fields__,
     *("patients", "on_patient_leak", "on_leak", "split", "ordered", "predict", "overlays", "features"),
     *("calibrate", "sensitivity", "specificity", "youden", "positive", "prevalence"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
@@ -40,6 +42,8 @@ def parse(
     typed = {name: value for name, value in typed.items() if value is not not_typed}
     recorded = {name: value for name, value in (recorded or {}).items() if name in names}
     check_recorded(parser, recorded)
+    if typed.keys() & {"intensity_range", "window"}:  # one replaces the other
+        recorded = {name: value for name, value in recorded.items() if name not in ("intensity_range", "window")}
     if "protocol" in typed:
         defaults = {**recorded, **protocols[typed["protocol"]]}
     else:

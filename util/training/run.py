@@ -307,4 +307,6 @@ def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
         lines.append(f"the resumed run computed in {resumed.content['precision']}, this one computes in {precision}")
     if resumed.content.get("format", 1) < 3:
         lines.append("validation images are resized bilinearly now, where the resumed run resized them bicubically")
+    if options.get("intensity_range") and "intensity_range" not in resumed.options:
+        lines.append("images of more than 8 bits share one intensity range now; in the resumed run each had its own")
     return lines
