@@ -17,7 +17,6 @@ if __name__ == "__main__":  # --help and wrong options are answered before the i
 
 from segmentation import engine
 from segmentation.data import TrainingPairs, augmentation, open_for_training, resize, seen_files
-from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
@@ -40,6 +39,8 @@ BEST_BY = {"batch_iou": "val_iou_batches", "image_iou": "val_iou"}  # the score 
 def main() -> None:
     args = get_args()
     if args.evaluate:
+        from segmentation.evaluation import evaluate_only  # it needs more libraries than training does
+
         return evaluate_only(args)
     default = default_folder(args.dataset, args.name)
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
