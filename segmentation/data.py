@@ -171,8 +171,8 @@ def open_for_training(
         UnreadableImages: of both splits together.
     """
     refuse_shared([Path(root, split) for split in ("train", "val")])
-    judged, paths = (
-        [str(each.image) for each in find_files(Path(root), split, img_ext, mask_ext)] for split in ("val", "train")
+    paths, judged = (
+        [str(each.image) for each in find_files(Path(root), split, img_ext, mask_ext)] for split in ("train", "val")
     )
     kept = indices_to_train_on(paths, judged, "val", groups_of_copies([*judged, *paths]), on_leak)
     without = set(paths) - {paths[index] for index in kept}

@@ -118,7 +118,7 @@ def check_size(source: Checkpoint) -> None:
     position = source.parameters.get("encoder.pos_embed")
     known = {**ENCODER, **source.options}
     patches = (known["input_w"] // known["patch_size"]) * (known["input_h"] // known["patch_size"])
-    if position is None or position.ndim != 3 or position.shape[1] - 1 != patches:
+    if position is not None and (position.ndim != 3 or position.shape[1] - 1 != patches):
         raise InputError(f"{source.path} is damaged: its weights are not for the input size that it names")
 
 

@@ -130,6 +130,7 @@ def evaluated(finetuned, phantoms) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
 def three_sets(tmp_path_factory) -> Path:
     """4 training, 60 validation and 40 test phantoms of 32 px."""
     from util.phantom import write_phantoms

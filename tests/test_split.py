@@ -173,7 +173,7 @@ def test_shares_of_patients_are_met_where_classes_are_small():
         ("data --folds 1", ["--folds 1", "2 or more"]),
         ("data --folds 5 --shares 0.6 0.1 0.3", ["--folds 5", "0.2 of the images, not 0.3"]),
         ("data --folds 40", ["class normal has 30 images", "40 parts"]),
-        ("data --seed -1", ["--seed -1"]),
+        ("data --seed -1", ["--seed", "-1 is outside"]),
         ("data --shares 0.995 0.005", ["each part needs one of each class"]),
         ("data --shares 0.97 0.03", ["no image of normal", "into val"]),
         ("data --patients patients.csv", ["patients.csv", "cannot be read"]),

@@ -114,11 +114,11 @@ def test_room_is_asked_for_all_checkpoints_that_stay(every, keep, epochs, best, 
         path.with_name("new").replace(path)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    saver = Saver(tmp_path, every, keep, epochs, lambda _: {})
+    saver = Saver(tmp_path, every, keep, lambda _: {})
     for epoch in range(epochs):
         saver.save(epoch - 1, 1)  # stopped within the epoch
         saver.save(epoch)
-        saver.name(epoch, is_best=best and epoch == 1)
+        saver.name(epoch, is_best=best and epoch == 1, is_last=epoch + 1 == epochs)
     shared = every.due(1) and keep is None and best  # the best epoch's has a number too
     assert most_at_once(every, keep, epochs, best) == most + shared
 
@@ -138,7 +138,7 @@ def test_a_stop_before_the_first_checkpoint_promises_none(call, phantoms, tmp_pa
 
     command = f"main_pretrain.py {TINY_PRETRAIN} --epochs 2 --data_path {phantoms} --output_dir {tmp_path / 'run'}"
     with monkeypatch.context() as patch:
-        patch.setattr("main_pretrain.Images", interrupted)
+        patch.setattr("main_pretrain.open_images", interrupted)
         status, _, err = call(command)
         assert status == 130 and err == "interrupted\n"
     monkeypatch.setattr("engine_pretrain.train_one_epoch", interrupted)
@@ -163,7 +163,7 @@ def test_a_full_disk_in_an_evaluation_is_no_matter_of_resuming(call, finetuned, 
     def full(*_):
         raise OSError(28, "No space left on device", "predictions.csv")
 
-    monkeypatch.setattr("main_finetune.write_predictions", full)
+    monkeypatch.setattr("evaluate_finetune.write_evaluation", full)
     command = f"main_finetune.py --eval --resume {finetuned}/checkpoint-last.pth --device cpu --data_path {phantoms}"
     status, _, err = call(f"{command} --output_dir {tmp_path}")
     assert status == 1 and "predictions.csv" in err and "free space and start again" in err and "resume" not in err

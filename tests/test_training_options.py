@@ -121,9 +121,9 @@ def test_the_average_is_what_is_evaluated_and_maps_are_the_trained_models(call, 
     import main_finetune
 
     judged, made_maps = [], []
-    evaluate, refresh = main_finetune.engine.evaluate, main_finetune.TrainingMaps.refresh
+    outputs, refresh = main_finetune.engine.outputs, main_finetune.TrainingMaps.refresh
     monkeypatch.setattr(
-        main_finetune.engine, "evaluate", lambda model, *rest: judged.append(state(model)) or evaluate(model, *rest)
+        main_finetune.engine, "outputs", lambda model, *rest: judged.append(state(model)) or outputs(model, *rest)
     )
     monkeypatch.setattr(
         main_finetune.TrainingMaps,

@@ -48,7 +48,7 @@ def test_copies_of_training_images_in_val(answer, root, tmp_path, monkeypatch, c
     """They are told of, and left out on request; test, which would be a thirteenth copy, is not looked at."""
     command = f"{TRAIN} --root {root} --on_leak {answer} --output_dir {tmp_path / 'run'}"
     status, out, err = run(command, monkeypatch, capsys)
-    told = "1 of the 4 images of val are copies of a training image (00001.png is b.png)"
+    told = "1 of the 4 images of val is a copy of a training image (00001.png is b.png)"
     assert told in (err if answer == "error" else out) and status == (2 if answer == "error" else 0), err
     if answer != "error":
         assert f"{13 if answer == 'drop' else 15} training and 4 validation images" in out

@@ -309,7 +309,6 @@ def damaged(root, tmp_path, name):
         ("fine", "--input_w 33", ["--input_w 33", "patch size 8"]),
         ("fine", "--batch_size 13", ["--batch_size 13", "12 training images"]),
         ("fine", "--checkpoint nowhere.pth", ["nowhere.pth", "no such file"]),
-        ("fine", "--checkpoint {pretrained} --patch_size 16", ["--patch_size 16 contradicts", "patch size 8"]),
         ("fine", "--evaluate {pretrained}", ["not a checkpoint of this script", "--checkpoint"]),
         ("fine", "--resume {pretrained}", ["not a checkpoint of this script", "--checkpoint"]),
         ("fine", "--evaluate x.pth --resume auto", ["--evaluate", "--resume"]),

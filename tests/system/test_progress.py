@@ -61,6 +61,8 @@ def test_time_left_counts_only_what_this_start_trained(capsys, monkeypatch):
         _log=SimpleNamespace(epoch=lambda *_: None),
         _saver=SimpleNamespace(save_epoch=lambda *_: None),
         _make_epoch=lambda number: None,
+        ends_after=lambda number: False,
+        _is_stalled=lambda number: False,
     )
     Training.end_epoch(training, SimpleNamespace(number=2), {"loss": 1.0})
     assert capsys.readouterr().out == "epoch 2 of 6: loss 1  (0:06:00 left)\n"

@@ -13,7 +13,7 @@ from util.evaluation.features import NAMES as FEATURES
 from util.evaluation.features import write_features
 from util.evaluation.overlays import FOLDER
 from util.evaluation.predictions import Predictions, write_predictions
-from util.system import distributed
+from util.system import distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
 from util.system.workplace import named_folder
@@ -87,6 +87,7 @@ def clear_prediction(folder: Path) -> None:
 def check_read(folder: Path, problems: dict[str, str], images: int) -> None:
     """Raise :class:`InputError` where none of the ``images`` could be read; no empty folder is left then."""
     if len(problems) == images:
+        lock.release()
         with suppress(OSError):
             folder.rmdir()
         more = f", nor can {images - 1} others" if images > 1 else ""

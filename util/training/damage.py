@@ -53,7 +53,7 @@ FIELDS: dict[str, tuple[type, ...]] = {  # what a checkpoint holds beside its we
 
 def check_content(content: dict, path: Path) -> None:
     """Raise :class:`InputError` naming the first field that is not what a checkpoint holds there."""
-    room = path.stat().st_size
+    room = path.stat().st_size if path.is_file() else math.inf
     for name, value in content["model"].items():
         check_parameter(name, value, room, path)
     position = content["model"].get("pos_embed")
@@ -78,8 +78,8 @@ def check_content(content: dict, path: Path) -> None:
             raise InputError(f"{path}: no run has an epoch {content['epoch']} with a step {content.get('step', 0)}")
 
 
-def check_parameter(name: Any, value: Any, room: int, path: Path) -> None:
-    """Raise :class:`InputError` unless this is a parameter; ``room`` are the bytes of the file ``path``."""
+def check_parameter(name: Any, value: Any, room: float, path: Path) -> None:
+    """Raise :class:`InputError` unless this is a parameter; ``room`` are the bytes of ``path``, if it is a file."""
     if not isinstance(name, str):
         raise InputError(f"{path}: a parameter is named {name!r}, which is no text")
     if not isinstance(value, Tensor):
