@@ -1,5 +1,7 @@
 # make demo: see MSMAE work on made-up images.   make test: lint and test.   make lint: layout, mistakes, types.
-# make bench: measure the speed.   make stress: kill, interrupt and misuse the scripts for long.
+# make test-ecosystem: weights and exports with transformers and ONNX Runtime.
+# make bench: measure the speed.   make gpu: what to type first on a machine with a GPU.
+# make stress: kill, interrupt and misuse the scripts for long.
 # make ablation: compare the choices of masking and maps on made-up images.   make figures: draw the README's pictures.
 # Each sets itself up in .venv first.
 
@@ -14,7 +16,7 @@ PRETRAIN = --protocol tuned --map relevance --map_temperature 1 --model msmae_vi
 FINETUNE = --finetune demo/pretrain/checkpoint-last.pth --epochs 25 --warmup_epochs 2 --blr 5e-3 --layer_decay 0.9 --drop_path 0
 SMALL = --data_path $(PHANTOMS) --batch_size 32 --crop_scale 0.6 1 --device cpu
 
-.PHONY: demo demo-paper lint test stress bench ablation figures clean
+.PHONY: demo demo-paper lint test test-ecosystem test-oldest stress bench gpu ablation figures clean
 
 demo: $(VENV)/ready
 	rm -rf demo
@@ -39,11 +41,24 @@ lint: $(VENV)/ready-to-test
 test: lint
 	$(BIN)/python -m pytest
 
+test-ecosystem: $(VENV)/ready-for-ecosystem
+	$(BIN)/python -m pytest tests/weights tests/export
+
+# the oldest versions that requirements.txt allows, in an environment of their own
+test-oldest:
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	grep -v "^#" requirements.txt | sed "s/>=/==/; s/,<.*//" > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-oldest/oldest.txt -r tests/requirements.txt
+	.venv-oldest/bin/python -m pytest
+
 stress: $(VENV)/ready-to-test
 	PYTHONPATH=.:tests $(BIN)/python -m stress
 
 bench: $(VENV)/ready-to-bench
 	$(BIN)/python -m benchmarks.speed
+
+gpu: $(VENV)/ready-to-test $(VENV)/ready-to-bench
+	$(BIN)/python -m benchmarks.gpu $(if $(DATA),--data_path $(DATA))
 
 ablation: $(VENV)/ready
 	test -d ablation/data || $(BIN)/python -m util.phantom ablation/data --train 400 --val 200 --size 64
@@ -69,6 +84,10 @@ $(VENV)/ready: requirements.txt
 
 $(VENV)/ready-to-test: $(VENV)/ready tests/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+$(VENV)/ready-for-ecosystem: $(VENV)/ready-to-test requirements-export.txt tests/requirements-ecosystem.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-ecosystem.txt
 	touch $@
 
 $(VENV)/ready-to-bench: $(VENV)/ready benchmarks/requirements.txt

@@ -2,6 +2,12 @@
 """Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or evaluate it
 with --eval."""
 
+from util.options.finetuning import get_args, goes_on, protocol_of, recorded_options
+from util.system.errors import InputError, run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(get_args)
+
 import argparse
 import json
 from pathlib import Path
@@ -12,8 +18,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import nn
 
 import engine_finetune as engine
-from models_vit import ENCODERS, VisionTransformer, create_encoder
-from util import checks, options, protocol
+from models_vit import VisionTransformer, create_encoder
 from util.data.augment import Augment
 from util.data.copies import open_for_evaluation, open_for_training
 from util.data.folders import has_split
@@ -28,9 +33,9 @@ from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
+from util.options import checks, parsed, protocol
 from util.system import distributed
 from util.system.console import say
-from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import (
     check_evaluation_folder,
@@ -40,122 +45,20 @@ from util.system.workplace import (
     open_workplace,
     training_folder,
 )
-from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
+from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE, Variant
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
-# masking None: on all patches, unless ratios are given
-PROTOCOLS: dict[str, dict] = {
-    "paper": {"masking": "attention"},
-    "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
-}
-OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
 
 
-def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options; ``recorded`` are those of the checkpoint to begin from, which untyped ones are taken from.
-
-    Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
-    """
-    parser = options.Parser(__doc__)
-    options.add_data_options(parser)
-    model = options.add_model_options(parser, list(ENCODERS))
-    model.add_argument(
-        "--finetune",
-        metavar="CHECKPOINT",
-        help="encoder to start from; model, input size and patch size are its own (default: none, vit_base_patch16 at 224 "
-        "pixels from random weights)",
-    )
-    pooling = model.add_mutually_exclusive_group()
-    pooling.add_argument(
-        "--global_pool",
-        action="store_const",
-        const="avg",
-        dest="pool",
-        help="classify the mean of the patches (the default, but for a checkpoint that does otherwise)",
-    )
-    pooling.add_argument("--cls_token", action="store_const", const="token", dest="pool", help="classify the class token")
-    model.add_argument("--drop_path", type=options.RATIO, default=0.1, help="stochastic depth of the last block")
-    masking = options.add_masking_options(parser, ("attention", "random", "none"), loc_interval=20)
-    parser.set_defaults(mask_ratio=None, throw_ratio=None, map=None)  # what is not given is told apart
-    masking.add_argument(
-        "--unmasked_epochs", type=options.number(int, 0), default=0, metavar="N", help="last epochs, on all patches"
-    )
-    optimisation = options.add_optimisation_options(parser, epochs=100, batch_size=256, warmup_epochs=5, min_lr=1e-6)
-    optimisation.add_argument(
-        "--layer_decay",
-        type=options.number(float, 0, 1, open_ends="low"),
-        default=0.75,
-        help="learning rate of a layer relative to the one above it",
-    )
-    optimisation.add_argument("--smoothing", type=options.RATIO, default=0.1, help="label smoothing")
-    options.add_augmentation_options(parser)
-    running = options.add_running_options(parser)
-    running.add_argument("--eval", action="store_true", help="only evaluate the checkpoint given by --resume")
-    running.add_argument(
-        "--split", choices=("test", "val"), help="what --eval evaluates (default: test/ where there is one)"
-    )
-    running.add_argument("--ordered", action="store_true", help="classes are grades in order: --eval adds quadratic kappa")
-    args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
-    if args.eval and args.resume in (None, "auto"):
-        raise InputError("--eval needs --resume CHECKPOINT, the checkpoint to evaluate")
-    if not args.eval and (args.split or args.ordered):
-        raise InputError(f"--{'split' if args.split else 'ordered'} is for --eval; leave it out")
-    if args.eval and args.finetune:
-        raise InputError("--eval evaluates --resume CHECKPOINT; leave --finetune out")
-    protocol.settle_masking(args)
-    if not args.eval:
-        checks.training(args)
-    checks.finetuning(args)
-    if (args.resume or args.finetune) and recorded is None:
-        return args
-    checks.data_path(args.data_path)
-    args.model = args.model or "vit_base_patch16"
-    args.input_size = args.input_size or 224
-    args.patch_size = args.patch_size or ENCODERS[args.model]["patch_size"]
-    args.pool = args.pool or "avg"
-    patches = checks.grid(args.input_size, args.patch_size)
-    sources.check(args.map, ENCODERS[args.model]["depth"])
-    if args.masking != "none" and not args.eval:
-        checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
-    return args
-
-
-def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
-    """What a checkpoint says of the options: all when a run goes on, its model's and maps' in an evaluation, else the shape.
-
-    Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
-    """
-    if source is None:
-        return {}
-    if goes_on(args, source):
-        return options_to_go_on_with(source)
-    shape: dict = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
-    if not args.model:
-        shape["model"] = source.encoder_name(ENCODERS)
-    if args.eval or source.is_finetuned:
-        shape["pool"] = source.pooling
-    if args.eval:
-        shape |= {name: source.options[name] for name in OF_MAPS if name in source.options}
-    return shape
-
-
-def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
-    """Whether a checkpoint is of the run that goes on, and not one to evaluate or to begin from."""
-    return bool(args.resume) and not args.eval and source.path != Path(args.finetune or "")
-
-
-def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
-    """The options as their protocol has them."""
-    pure = get_args(["--data_path", args.data_path, "--protocol", args.protocol])
-    pure.map = protocol.finetuning_map(args)
-    return pure
-
-
-def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, pool: str) -> VisionTransformer:
+def build_model(
+    args: argparse.Namespace, num_classes: int, drop_path: float, pool: str, variant: Variant
+) -> VisionTransformer:
     return create_encoder(
         args.model,
         args.patch_size,
@@ -163,6 +66,7 @@ def build_model(args: argparse.Namespace, num_classes: int, drop_path: float, po
         num_classes=num_classes,
         global_pool=pool,
         drop_path_rate=drop_path,
+        variant=variant,
     )
 
 
@@ -179,8 +83,8 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num
         raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
     if source.outputs != num_classes or not source.options.get("class_weight", 1):
         raise InputError(f"--map {args.map}: {args.finetune} has no head trained on these classes; {remedy}")
-    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling)
-    checkpoint.load_encoder(model, source, new_head=False)
+    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling, variant=source.variant)
+    load_encoder(model, source, new_head=False)
     return model
 
 
@@ -200,12 +104,12 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
     check_evaluation_folder(folder, args.resume, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
-    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool)
-    say(checkpoint.load_encoder(model, source, new_head=False))
+    model = build_model(args, len(classes), drop_path=0.0, pool=args.pool, variant=source.variant)
+    say(load_encoder(model, source, new_head=False))
     missing = model.state_dict().keys() - source.parameters.keys()
     if missing:
         raise InputError(f"{args.resume} lacks {min(missing)}: leave --cls_token and --global_pool out, or fine-tune first")
-    describe(workplace, "eval", options.plain(args))
+    describe(workplace, "eval", parsed.plain(args))
     images = Images(files, args.cache, args.on_bad_image)
     note_skipped(workplace.folder, images)
     lesion_masks = find_masks(images, args.lesion_masks)
@@ -229,24 +133,25 @@ def evaluate_only(args: argparse.Namespace, source: Checkpoint) -> None:
         (workplace.folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     say(f"evaluated: {split}")
     say(in_words(results))
-    name = "/".join(Path(args.resume).parts[-2:])
-    title = f"{args.model}, {name}, {len(images)} images, top-1 {100 * results['top1']:.2f} %"
-    draw_pictures(workplace.folder, model, images, inference, args.map, results, probabilities, features, title)
-    drawn = "roc.png, confusion.png, reliability.png, tsne.png, attention.png"
-    say(f"written in {workplace.folder}: metrics.json, predictions.csv; {drawn}")
+    drawn = draw_pictures(
+        *(workplace.folder, model, images, inference, args.map, results, probabilities, features),
+        width=args.figure_width,
+        formats=args.figure_format,
+    )
+    say(f"written in {workplace.folder}: metrics.json, predictions.csv; {', '.join(drawn)}")
     distributed.stop()
 
 
 def find_source(args: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint to go on from, or to begin from; None: random weights."""
     resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
-    return resumed or (checkpoint.load(args.finetune) if args.finetune else None)
+    return resumed or (load_weights(args.finetune) if args.finetune else None)
 
 
 def main() -> None:
     args = get_args()
     if args.eval:
-        evaluated = checkpoint.load(args.resume)
+        evaluated = load_weights(args.resume)
         return evaluate_only(get_args(recorded=recorded_options(args, evaluated)), evaluated)
     source = find_source(args)
     args = get_args(recorded=recorded_options(args, source))
@@ -268,11 +173,11 @@ def main() -> None:
 
     # model
     seed_everything(args.seed, "weights")
-    model = build_model(args, len(classes), args.drop_path, args.pool)
+    model = build_model(args, len(classes), args.drop_path, args.pool, source.variant if source else MAE)
     if not source:
         say("note: no --finetune, the encoder starts from random weights")
     elif not resumed:
-        say(checkpoint.load_encoder(model, source, new_head=True))
+        say(load_encoder(model, source, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
     first_maps_model = None if resumed else model_of_first_maps(args, source, len(classes))
     model.to(workplace.device)
@@ -286,14 +191,14 @@ def main() -> None:
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
     sam_epochs = masked_epochs if args.masking == "attention" else range(0)
     maps = TrainingMaps(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval)
-    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa)
+    augment = Augment(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, model.variant.mean)
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
     loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
     hides = sam if args.masking != "none" else None
-    preview = Preview(val_images, inference, args.map, hides, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, hides, decision_title, args.model, args.figure_width)
     mixup, erasing = None, None
     if args.mixup or args.cutmix or args.cutmix_minmax:
         mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
@@ -309,11 +214,11 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("finetune", options.plain(args), classes, departures), stepper, loader, (maps,)),
-        **options.of_training(args),
+        *(workplace, About("finetune", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        **parsed.of_training(args),
         resumed=resumed,
     )
-    say(options.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
+    say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():
             if maps.due(epoch.number):
@@ -332,7 +237,7 @@ def main() -> None:
                 values |= localise(
                     model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
             training.end_epoch(epoch, values, training.is_best(epoch, "val_top1", values["val_top1"]))
         if training.finished_now:
             top1, best = values["val_top1"], training.best

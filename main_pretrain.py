@@ -2,94 +2,37 @@
 """Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is supervised, and
 after some epochs its attention map chooses the patches to mask."""
 
+from util.options.pretraining import get_args, protocol_of, recorded_options
+from util.system.errors import run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(get_args)
+
 import argparse
 
 import torch
 
 import engine_pretrain as engine
-from models_msmae import AUTOENCODERS, create_autoencoder
-from util import checks, options, protocol
+from models_msmae import create_autoencoder
 from util.data.augment import Augment
 from util.data.copies import open_for_training
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, training_loader
 from util.evaluation.preview import Preview
-from util.maps import sources
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
 from util.masking import SAM
+from util.options import checks, parsed, protocol
 from util.system.console import say
-from util.system.errors import InputError, run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, named_folder, open_workplace, training_folder
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
-from util.training.resuming import find_resumed, folder_of, options_to_go_on_with
+from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
-
-PROTOCOLS = {
-    "paper": {"map": "last", "map_temperature": 1.0, "random_share": 0.0},
-    "tuned": {"map": "consensus", "map_temperature": 0.4, "random_share": 0.5},
-}
-
-
-def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -> argparse.Namespace:
-    """The options; ``recorded`` are those of the checkpoint that --resume names, which untyped ones are taken from.
-
-    Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
-    """
-    parser = options.Parser(__doc__)
-    options.add_data_options(parser)
-    model = options.add_model_options(parser, list(AUTOENCODERS))
-    parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)
-    model.add_argument("--norm_pix_loss", action="store_true", help="reconstruct patches normalised one by one")
-    masking = options.add_masking_options(parser, ("attention", "random"), loc_interval=40)
-    masking.add_argument(
-        "--random_mask_ratio",
-        type=options.RATIO,
-        default=0.75,
-        help="share of the patches masked at random, by --masking random and before SAM",
-    )
-    masking.add_argument(
-        "--sam_epoch", type=options.number(int, 0), default=41, metavar="EPOCH", help="first epoch (from 0) masked by SAM"
-    )
-    masking.add_argument(
-        "--random_share",
-        type=options.RATIO,
-        default=0.0,
-        help="while SAM runs, share of each batch masked at random instead; if above 0, only there does the head learn",
-    )
-    optimisation = options.add_optimisation_options(parser, epochs=300, batch_size=64, warmup_epochs=40, min_lr=0.0)
-    optimisation.add_argument(
-        "--class_weight", type=options.NOT_NEGATIVE, default=0.1, help="weight of the class loss beside the pixel loss"
-    )
-    options.add_running_options(parser)
-    args = protocol.parse(parser, arguments, PROTOCOLS, recorded)
-    if args.resume and recorded is None:
-        return args
-    checks.data_path(args.data_path)
-    checks.training(args)
-    args.patch_size = args.patch_size or AUTOENCODERS[args.model]["patch_size"]
-    patches = checks.grid(args.input_size, args.patch_size)
-    checks.ratios(patches, args.mask_ratio, args.throw_ratio, "--mask_ratio and --throw_ratio")
-    checks.ratios(patches, args.random_mask_ratio, 0.0, "--random_mask_ratio")
-    sources.check(args.map, AUTOENCODERS[args.model]["depth"])
-    if args.masking == "attention" and sources.reads_head(args.map) and not args.class_weight:
-        raise InputError(
-            f"--map {args.map} reads the head, which --class_weight 0 never trains; use consensus, last or blockN"
-        )
-    masked_at_random = round(args.random_share * args.batch_size)
-    if args.masking == "attention" and args.random_share and not 0 < masked_at_random < args.batch_size:
-        raise InputError(
-            f"--random_share {args.random_share:g} cannot split --batch_size {args.batch_size}: choose a larger batch, or "
-            "--random_share 0 to leave the batch whole"
-        )
-    return args
-
-
-def protocol_of(args: argparse.Namespace) -> argparse.Namespace:
-    """The options as their protocol has them."""
-    return get_args(["--data_path", args.data_path, "--protocol", args.protocol])
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:
@@ -105,7 +48,8 @@ def preview_due(args: argparse.Namespace, epoch: int) -> bool:
 def main() -> None:
     args = get_args()
     resumed = find_resumed(args.resume, "pretrain", folder_of(args, "pretrain"))
-    args = get_args(recorded=options_to_go_on_with(resumed))
+    initial = load_weights(args.init) if args.init and not resumed else None
+    args = get_args(recorded=recorded_options(resumed, initial))
 
     # what can be wrong is found before any image is read
     train_files, val_files = open_for_training(
@@ -122,13 +66,18 @@ def main() -> None:
 
     # model
     seed_everything(args.seed, "weights")
+    started_from = resumed or initial
     model = create_autoencoder(
         args.model,
         args.patch_size,
         img_size=args.input_size,
         num_classes=len(classes),
         norm_pix_loss=args.norm_pix_loss,
-    ).to(workplace.device)
+        variant=started_from.variant if started_from else MAE,
+    )
+    if initial:
+        say(load_encoder(model, initial, new_head=True))
+    model.to(workplace.device)
     if args.compile:
         compile_model(model)
 
@@ -147,7 +96,7 @@ def main() -> None:
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
-    preview = Preview(val_images, inference, args.map, sam, decision_title, f"{args.model}, {folder.name}")
+    preview = Preview(val_images, inference, args.map, sam, decision_title, args.model, args.figure_width)
 
     # optimisation
     lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
@@ -157,11 +106,11 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     training = Training(
-        *(workplace, About("pretrain", options.plain(args), classes, departures), stepper, loader, (maps,)),
-        **options.of_training(args),
+        *(workplace, About("pretrain", parsed.plain(args), classes, departures), stepper, loader, (maps,)),
+        **parsed.of_training(args),
         resumed=resumed,
     )
-    say(options.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
+    say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():
             if maps.due(epoch.number):
@@ -183,7 +132,7 @@ def main() -> None:
                 values |= localise(
                     model, val_images, lesion_masks, inference, args.map, sam if args.masking == "attention" else None
                 )
-                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch)
+                training.show("sheet", preview.draw(model, epoch.number, probabilities), epoch, args.figure_format)
             training.end_epoch(epoch, values)
     training.close()
 

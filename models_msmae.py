@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers import get_act_layer
 from torch import Tensor, nn
 
 from models_vit import (
-    ENCODERS,
     Block,
     VisionTransformer,
     create_encoder,
@@ -22,7 +22,9 @@ from models_vit import (
     sincos_position_embedding,
 )
 from util.masking import Split
-from util.training import checkpoint
+from util.sizes import AUTOENCODERS, ENCODERS
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
 
 
 class PretrainOutput(NamedTuple):
@@ -53,14 +55,18 @@ class MaskedAutoencoder(VisionTransformer):
         super().__init__(global_pool="token", **kwargs)
         self.norm_pix_loss = norm_pix_loss
         self.pos_embed.requires_grad_(False)
-        norm_layer = partial(nn.LayerNorm, eps=1e-6)
+        norm_layer = partial(nn.LayerNorm, eps=self.variant.norm_eps)
+        act_layer = get_act_layer(self.variant.act_layer)
         self.decoder_embed = nn.Linear(self.embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(
             sincos_position_embedding(decoder_embed_dim, self.grid_size), requires_grad=False
         )
         self.decoder_blocks = nn.Sequential(
-            *(Block(decoder_embed_dim, decoder_num_heads, norm_layer=norm_layer) for _ in range(decoder_depth))
+            *(
+                Block(decoder_embed_dim, decoder_num_heads, norm_layer=norm_layer, act_layer=act_layer)
+                for _ in range(decoder_depth)
+            )
         )
         self.decoder_norm = norm_layer(decoder_embed_dim)
         self.decoder_pred = nn.Linear(decoder_embed_dim, self.patch_size**2 * 3)
@@ -129,43 +135,37 @@ class MaskedAutoencoder(VisionTransformer):
         return prediction
 
 
-DECODERS = {  # of small encoders smaller than MAE's, so that the decoder does not outweigh them
-    "vit_micro_patch8": {"decoder_embed_dim": 96, "decoder_depth": 2, "decoder_num_heads": 4},
-    "vit_tiny_patch16": {"decoder_embed_dim": 192, "decoder_depth": 4, "decoder_num_heads": 6},
-    "vit_small_patch16": {"decoder_embed_dim": 256, "decoder_depth": 4, "decoder_num_heads": 8},
-}
-AUTOENCODERS = {f"msmae_{name}": {**ENCODERS[name], **DECODERS.get(name, {})} for name in ENCODERS}
-
-
 def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> MaskedAutoencoder:
     """Build a model of :data:`AUTOENCODERS`; ``patch_size`` replaces the one in its name."""
     return MaskedAutoencoder(**{**AUTOENCODERS[name], **({"patch_size": patch_size} if patch_size else {}), **kwargs})
 
 
 def load_model(path: str | Path) -> VisionTransformer:
-    """The model of any checkpoint, in evaluation mode on the CPU: ours, or MAE's and MSMAE's published ones.
+    """The model of any source of weights (docs/weights.md), in evaluation mode on the CPU.
 
-    Shapes come from the tensors; head counts from the encoder of that width and depth.
+    Shapes come from the tensors; head counts from the source, else from the encoder of that width and depth.
 
     Returns:
-        A :class:`MaskedAutoencoder` where the checkpoint has a decoder, else the encoder with its head and pooling.
+        A :class:`MaskedAutoencoder` where there is a decoder, else the encoder with its head and pooling.
 
     Raises:
-        InputError: when the file is no checkpoint, or holds an encoder of no known width and depth.
+        InputError: when there are no weights, or they are of an encoder that is not built here.
     """
-    source = checkpoint.load(path)
-    name = source.encoder_name(ENCODERS)
-    common = {"img_size": source.input_size, "num_classes": source.outputs}
-    if "decoder_pred.weight" in source.parameters:
+    origin = load_weights(path)
+    name = origin.encoder_name(ENCODERS)
+    common = {"img_size": origin.input_size, "num_classes": origin.outputs, "variant": origin.variant}
+    if "decoder_pred.weight" in origin.parameters:
+        stated = {"decoder_num_heads": origin.decoder_heads} if origin.decoder_heads else {}
         model = create_autoencoder(
             f"msmae_{name}",
-            source.shape.patch_size,
-            decoder_embed_dim=source.parameters["decoder_embed.weight"].shape[0],
-            decoder_depth=len({key.split(".")[1] for key in source.parameters if key.startswith("decoder_blocks.")}),
-            norm_pix_loss=source.options.get("norm_pix_loss", False),
+            origin.shape.patch_size,
+            decoder_embed_dim=origin.parameters["decoder_embed.weight"].shape[0],
+            decoder_depth=len({key.split(".")[1] for key in origin.parameters if key.startswith("decoder_blocks.")}),
+            norm_pix_loss=origin.options.get("norm_pix_loss", False),
+            **stated,
             **common,
         )
     else:
-        model = create_encoder(name, source.shape.patch_size, global_pool=source.pooling, **common)
-    model.load_state_dict(source.parameters)
+        model = create_encoder(name, origin.shape.patch_size, global_pool=origin.pooling, **common)
+    load_encoder(model, origin, new_head=False, whole=True)
     return model.eval()

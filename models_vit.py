@@ -9,11 +9,13 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers import build_sincos2d_pos_embed, get_act_layer
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
 from util.maps.attention import accumulate_relevance, average_heads, scale_to_unit
+from util.sizes import ENCODERS
+from util.weights.variant import MAE, Variant
 
 
 class Attention(vision_transformer.Attention):
@@ -114,6 +116,8 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         global_pool: what the head reads: "token", the class token after ``norm``, or "avg", the mean of the patches with
             MAE's ``fc_norm`` after it (there is no ``norm`` then).
         drop_path_rate: stochastic depth of the last block; earlier blocks linearly less.
+        variant: how it differs from MAE's encoder, as weights from elsewhere may ask for; it also says how pixels are
+            normalised.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         num_classes: int = 1000,
         global_pool: str = "token",
         drop_path_rate: float = 0.0,
+        variant: Variant = MAE,
     ):
         super().__init__(
             img_size,
@@ -134,12 +139,16 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             global_pool=global_pool,
             embed_dim=embed_dim,
             depth=depth,
-            num_heads=num_heads,
+            num_heads=variant.num_heads or num_heads,
             drop_path_rate=drop_path_rate,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            norm_layer=partial(nn.LayerNorm, eps=variant.norm_eps),
+            act_layer=get_act_layer(variant.act_layer),
+            init_values=1.0 if variant.layer_scale else None,
+            pre_norm=variant.pre_norm,
             block_fn=Block,
             weight_init="skip",
         )
+        self.variant = variant
         self.patch_size = patch_size
         self.grid_size = tuple(self.patch_embed.grid_size)
         self.apply(init_weights)
@@ -155,7 +164,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
             visible: ``[B, V]`` patch indices, or None for all patches in order.
 
         Returns:
-            ``[B, 1 + V, D]``, the class token first.
+            ``[B, 1 + V, D]``, the class token first, as the first block takes them.
         """
         patches = patchify(images, self.patch_size)
         position = self.pos_embed[:, 1:]
@@ -165,7 +174,8 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         projection = self.patch_embed.proj  # a convolution whose stride is its kernel is a matrix on patches
         tokens = F.linear(patches, projection.weight.flatten(1), projection.bias) + position
         class_token = self.cls_token + self.pos_embed[:, :1]
-        return torch.cat([class_token.to(tokens.dtype).expand(len(images), -1, -1), tokens], dim=1)
+        tokens = torch.cat([class_token.to(tokens.dtype).expand(images.shape[0], -1, -1), tokens], dim=1)
+        return self.norm_pre(tokens)
 
     def forward_features(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """Normalised tokens ``[B, 1 + V, D]`` (arguments and shape as in :meth:`embed`)."""
@@ -238,16 +248,6 @@ def recorded(layers: Sequence[Attention]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.record, layer.attn = False, None
-
-
-ENCODERS = {  # micro is for small images and quick studies: what the demo and the tests use
-    "vit_micro_patch8": {"patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4},
-    "vit_tiny_patch16": {"patch_size": 16, "embed_dim": 192, "depth": 12, "num_heads": 3},
-    "vit_small_patch16": {"patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6},
-    "vit_base_patch16": {"patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12},
-    "vit_large_patch16": {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16},
-    "vit_huge_patch14": {"patch_size": 14, "embed_dim": 1280, "depth": 32, "num_heads": 16},
-}
 
 
 def create_encoder(name: str, patch_size: int | None = None, **kwargs) -> VisionTransformer:

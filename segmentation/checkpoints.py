@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from models_vit import ENCODERS
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint

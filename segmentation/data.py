@@ -1,7 +1,7 @@
 """Images with their masks: found, checked before any work, and moved together."""
 
-import re
 from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from util.data.copies import indices_to_train_on
 from util.data.images import available_memory, decoded_bytes, default_threads, read_image
 from util.data.loading import SeededDataset
 from util.data.records import some
@@ -79,6 +80,10 @@ def read(files: Files) -> tuple[Tensor, Tensor]:
 class Pairs:
     """The images and masks of a split, all read once to find what is wrong before any work, and kept where they fit.
 
+    Args:
+        root, split, img_ext, mask_ext: of :func:`find_files`.
+        without: paths of images to leave out.
+
     Attributes:
         paths: of the images; classes: names of the mask folders.
 
@@ -86,8 +91,9 @@ class Pairs:
         InputError: naming all files (the first ten) that cannot be used.
     """
 
-    def __init__(self, root: str, split: str, img_ext: str, mask_ext: str):
-        self.files = find_files(Path(root), split, img_ext, mask_ext)
+    def __init__(self, root: str, split: str, img_ext: str, mask_ext: str, without: Collection[str] = ()):
+        found = find_files(Path(root), split, img_ext, mask_ext)
+        self.files = [each for each in found if str(each.image) not in without]
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
         keep = decoded_bytes(self.paths) * (3 + len(self.classes)) / 3 < available_memory() / 3
@@ -115,17 +121,34 @@ class Pairs:
         return self._kept[index] if self._kept else read(self.files[index])
 
 
-def open_pairs(
-    root: str, splits: tuple[str, ...], img_ext: str, mask_ext: str, num_classes: int | None
-) -> tuple[Pairs, ...]:
-    """The :class:`Pairs` of the splits, checked to have the same classes, ``num_classes`` of them unless that is None."""
-    opened = tuple(Pairs(root, split, img_ext, mask_ext) for split in splits)
-    first, last = opened[0].classes, opened[-1].classes
-    if first != last:
-        raise InputError(f"--root {root}: {splits[0]}/masks/ holds the folders {first}, {splits[-1]}/masks/ {last}")
-    if num_classes not in (None, len(first)):
-        raise InputError(f"--num_classes {num_classes}: {splits[0]}/masks/ has {len(first)} folders ({', '.join(first)})")
-    return opened
+def open_for_training(root: str, img_ext: str, mask_ext: str, num_classes: int | None, on_leak: str) -> tuple[Pairs, Pairs]:
+    """The training and validation pairs, checked to have the same classes, ``num_classes`` of them unless that is None.
+
+    Args:
+        on_leak: what to do about validation images among the training images, byte for byte
+            (:func:`util.data.copies.indices_to_train_on`).
+    """
+    val = open_split(root, "val", img_ext, mask_ext, num_classes)
+    paths = [str(each.image) for each in find_files(Path(root), "train", img_ext, mask_ext)]
+    kept = indices_to_train_on(paths, val.paths, "val", on_leak)
+    train = Pairs(root, "train", img_ext, mask_ext, without=set(paths) - {paths[index] for index in kept})
+    if train.classes != val.classes:
+        raise InputError(f"--root {root}: val/masks/ holds the folders {val.classes}, train/masks/ {train.classes}")
+    return train, val
+
+
+def open_split(root: str, split: str, img_ext: str, mask_ext: str, num_classes: int | None) -> Pairs:
+    """The pairs of a split, checked to have ``num_classes`` classes unless that is None."""
+    pairs = Pairs(root, split, img_ext, mask_ext)
+    classes = pairs.classes
+    if num_classes not in (None, len(classes)):
+        raise InputError(f"--num_classes {num_classes}: {split}/masks/ has {len(classes)} folders ({', '.join(classes)})")
+    return pairs
+
+
+def training_paths(root: str, img_ext: str) -> list[str]:
+    """The training images where they are at hand, to know which of them are evaluated."""
+    return sorted(map(str, (Path(root) / "train" / "images").glob(f"*{img_ext}")))
 
 
 class RandomQuarterTurns(v2.Transform):
@@ -190,10 +213,3 @@ class TrainingPairs(SeededDataset):
     def draw(self, index: int) -> dict:
         image, masks = apply(self.augment, *self.pairs[index])
         return {"image": image, "masks": masks}
-
-
-def extension(text: str) -> str:
-    """An argparse type: a file extension, with its dot or without."""
-    if not re.fullmatch(r"\.?\w+", text):
-        raise ValueError(text)
-    return text if text.startswith(".") else f".{text}"

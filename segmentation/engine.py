@@ -57,7 +57,8 @@ def predict(
     for batch in track(batches, "evaluating", total=-(-of_this_process // batch_size), scale=batch_size):
         images, masks = (torch.stack(part) for part in zip(*batch, strict=True))
         with precision():
-            logits = model(normalize(images.to(precision.device, non_blocking=True)))[-1].float()
+            pixels = normalize(images.to(precision.device, non_blocking=True), model.variant.mean, model.variant.std)
+            logits = model(pixels)[-1].float()
         on_device = masks.to(precision.device).float()
         losses += [loss_function(one[None], mask[None]) for one, mask in zip(logits, on_device, strict=True)]
         predicted.append((logits.sigmoid() * 255).round().to(torch.uint8).cpu())

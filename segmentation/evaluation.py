@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from segmentation import engine, metrics, pictures
-from segmentation.data import open_pairs, resize
+from segmentation.data import Pairs, open_split, resize, training_paths
+from segmentation.intervals import intervals
 from segmentation.losses import LOSSES
+from segmentation.metrics import Counts
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
-from util import protocol
-from util.options import plain
+from util.data.copies import copies_of
+from util.evaluation.figure import save
+from util.options import protocol
+from util.options.parsed import plain
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
@@ -19,13 +24,14 @@ from util.training import checkpoint
 
 
 def evaluate_only(args) -> None:
-    """Evaluate ``args.evaluate`` on the validation set of ``args.root``."""
+    """Evaluate ``args.evaluate`` on the test set of ``args.root``, or on the validation set (``--split``)."""
     source = checkpoint.load(args.evaluate)
-    (pairs,) = open_pairs(args.root, ("val",), args.img_ext, args.mask_ext, args.num_classes)
+    split = args.split or ("test" if (Path(args.root) / "test").is_dir() else "val")
+    pairs = open_split(args.root, split, args.img_ext, args.mask_ext, args.num_classes)
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")
-    check_evaluation_folder(folder, args.evaluate, "val", args.overwrite)
+    check_evaluation_folder(folder, args.evaluate, split, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     size = (args.input_h, args.input_w)
     model = build_setr(
@@ -36,6 +42,7 @@ def evaluate_only(args) -> None:
         deep_supervision=args.deep_supervision,
         final_norm=args.final_norm,
         align_corners=args.align_corners,
+        variant=source.variant,
     )
     load(model, source.parameters, args.evaluate)
     departing = departures(args)
@@ -46,16 +53,49 @@ def evaluate_only(args) -> None:
     results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
-    results = {"checkpoint": args.evaluate, "protocol": args.protocol, "input": list(size), **results}
+    results = {
+        **{"checkpoint": args.evaluate, "split": split, "protocol": args.protocol, "input": list(size)},
+        **results,
+        "intervals": intervals(counts, pairs.classes),
+        **remarks(
+            pairs, counts, training_paths(args.root, args.img_ext), split == "val" and source.is_best, args.batch_size
+        ),
+    }
     if distributed.is_main():
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
         iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
-        title = f"{'/'.join(Path(args.evaluate).parts[-2:])}: best, median and worst of {len(iou)} images"
-        pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, size, title).savefig(folder / "sheet.png")
+        title = f"{split}: best, median and worst of {len(iou)} images"
+        sheet = pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, title, args.figure_width)
+        drawn = ", ".join(save(sheet, folder, "sheet", args.figure_format))
         pictures.write_masks(folder / "masks", pairs, predicted)
+    say(f"evaluated: {split}")
     say(metrics.table(results))
-    say(f"written: {folder}/metrics.json, predictions.csv, sheet.png, masks/")
+    for line in results["remarks"]:
+        say(f"note: {line}")
+    if distributed.is_main():
+        say(f"written: {folder}/metrics.json, predictions.csv, {drawn}, masks/")
     distributed.stop()
+
+
+def remarks(pairs: Pairs, counts: Counts, training: list[str], chose_epoch: bool, batch_size: int) -> dict:
+    """What a reader must know of the metrics of a set, as :func:`util.evaluation.remarks.remarks` says it of classes.
+
+    Returns:
+        ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
+        ``without_copies``, the metrics of the others (None where there are no others).
+    """
+    lines, more = [], {}
+    if chose_epoch:
+        lines.append("the epoch was chosen on these images, so the metrics flatter; those of a test set (test/) would not")
+    if copies := copies_of(pairs.paths, training):
+        unseen = torch.tensor([path not in copies for path in pairs.paths])
+        others = (
+            metrics.summary(Counts(*(each[unseen] for each in counts)), batch_size, pairs.classes) if unseen.any() else None
+        )
+        more = {"copies": len(copies), "without_copies": others}
+        iou = f"; without them the mean IoU is {100 * others['per_image']['iou']:.2f} %" if others else ""
+        lines.append(f"{len(copies)} of these {len(pairs)} images are copies of a training image{iou}")
+    return {"remarks": lines, **more}
 
 
 def load(model: nn.Module, parameters: dict, path: str) -> None:

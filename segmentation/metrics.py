@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from util.evaluation.table import with_interval
+
 
 class Counts(NamedTuple):
     """Pixels by truth and prediction, int64 tensors of one shape, such as ``[images, classes]``."""
@@ -108,17 +110,20 @@ def write_results(folder: Path, results: dict, counts: Counts, paths: list[str],
 
 
 def table(results: dict) -> str:
-    """The metrics as lines for a reader."""
-    batch_size = results["batch_averaged"]["batch_size"]
+    """The metrics as lines for a reader, IoU and Dice with their 95 % intervals."""
+    ranges, batch_size = results["intervals"], results["batch_averaged"]["batch_size"]
     rows = {
-        f"mean over {results['images']} images": results["per_image"],
-        "whole set, pixels pooled": results["whole_set"],
-        f"batches of {batch_size} pooled, by their size": results["batch_averaged"],
+        f"mean over {results['images']} images": (results["per_image"], ranges["per_image"]),
+        "whole set, pixels pooled": (results["whole_set"], ranges["whole_set"]),
+        f"batches of {batch_size} pooled, by their size": (results["batch_averaged"], {}),
     }
     if len(results["per_class"]) > 1:
-        rows |= {f"class {name}, mean over images": each["per_image"] for name, each in results["per_class"].items()}
-    lines = [f"{'':<36}{'IoU':>9}{'Dice (F1)':>11}{'sensitivity':>13}{'specificity':>13}"]
-    for name, row in rows.items():
-        iou, dice, sensitivity, specificity = (100 * row[metric] for metric in METRICS)
-        lines.append(f"{name:<36}{iou:>7.2f} %{dice:>9.2f} %{sensitivity:>11.2f} %{specificity:>11.2f} %")
+        rows |= {
+            f"class {name}, mean over images": (each["per_image"], ranges["per_class"][name]["per_image"])
+            for name, each in results["per_class"].items()
+        }
+    lines = [f"{'in brackets 95 % intervals':<36}{'IoU':<26}{'Dice (F1)':<26}{'sensitivity':>11}{'specificity':>13}"]
+    for name, (row, own) in rows.items():
+        overlaps = "".join(f"{with_interval(row[metric], own.get(metric), percent=True):<26}" for metric in ("iou", "dice"))
+        lines.append(f"{name:<36}{overlaps}{100 * row['sensitivity']:>9.2f} %{100 * row['specificity']:>11.2f} %")
     return "\n".join(lines)

@@ -1,14 +1,16 @@
 """The options of segmentation/train.py."""
 
 import argparse
+import re
 
-from models_vit import ENCODERS
-from segmentation.data import extension
 from segmentation.losses import LOSSES
 from segmentation.protocol import PAPER, PROTOCOLS, TRAINING, settle
-from util import checks, options
-from util.protocol import protocol_name
-from util.retired import add_retired_options
+from util.options import checks
+from util.options.groups import add_figure_options, add_leak_option, add_running_options, default_workers
+from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number
+from util.options.protocol import protocol_name
+from util.options.retired import add_retired_options
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 
 SCHEDULERS = {"CosineAnnealingLR": "cosine", "ReduceLROnPlateau": "plateau", "MultiStepLR": "multistep"}
@@ -26,6 +28,8 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     typed = typed_options(parser, arguments, args)
     if args.evaluate and (args.resume or args.checkpoint):
         raise InputError("--evaluate CHECKPOINT stands for itself; leave --resume and --checkpoint out")
+    if args.split and not args.evaluate:
+        raise InputError("--split is for --evaluate; leave it out")
     if "encoder_init" in typed and (args.checkpoint or args.evaluate):
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
     parser.set_defaults(**settle(args, typed))
@@ -34,9 +38,9 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def make_parser() -> options.Parser:
-    parser = options.Parser("Train SETR on a pre-trained MSMAE encoder to segment images; or evaluate it with --evaluate.")
-    parser.add_argument(
+def make_parser() -> Parser:
+    parser = Parser("Train SETR on a pre-trained MSMAE encoder to segment images; or evaluate it with --evaluate.")
+    parser.groups["running"].add_argument(
         "--protocol",
         type=protocol_name,
         choices=list(PROTOCOLS),
@@ -47,8 +51,12 @@ def make_parser() -> options.Parser:
     add_augmentation_options(parser)
     add_model_options(parser)
     add_optimisation_options(parser)
-    running = options.add_running_options(parser)
+    running = add_running_options(parser)
+    add_figure_options(parser)
     running.add_argument("--evaluate", metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
+    parser.groups["evaluation"].add_argument(
+        "--split", choices=("test", "val"), help="what --evaluate evaluates (default: test/ where there is one)"
+    )
     add_retired_options(parser)
     parser.set_defaults(**TRAINING, **PAPER)
     return parser
@@ -60,29 +68,31 @@ def add_flag(group, name: str, help: str) -> None:
     group.add_argument(f"--no-{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
 
 
-def add_data_options(parser: options.Parser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument("--root", required=True, metavar="DIR", help="folder with {train,val}/images/NAME and masks/0/NAME")
+def add_data_options(parser: Parser) -> None:
+    group = parser.groups["data"]
+    group.add_argument(
+        "--root",
+        required=True,
+        metavar="DIR",
+        help="folder with train/images/NAME and train/masks/0/NAME, the same in val/ and, if wanted, in test/",
+    )
     group.add_argument("--dataset", default="busi", metavar="NAME", help="names the output folder, with --name")
     group.add_argument("--img_ext", type=extension, default=".png", help="extension of the images")
     group.add_argument("--mask_ext", type=extension, default=".png", help="extension of the masks")
-    group.add_argument(
-        "--num_classes", type=options.COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)"
-    )
-    group.add_argument(
-        "--num_workers", type=options.number(int, 0), default=options.default_workers(), help="loading processes"
-    )
+    group.add_argument("--num_classes", type=COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)")
+    add_leak_option(group)
+    group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="loading processes")
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
     )
     group.add_argument("--no_pin_mem", dest="pin_mem", action="store_false", default=True, help=argparse.SUPPRESS)
 
 
-def add_augmentation_options(parser: options.Parser) -> None:
-    group = parser.add_argument_group("augmentation")
+def add_augmentation_options(parser: Parser) -> None:
+    group = parser.groups["augmentation"]
     group.add_argument(
         "--turn_probability",
-        type=options.SHARE,
+        type=SHARE,
         metavar="P",
         help="share of the images that get a random turn, of 0, 90, 180 or 270 degrees; tuned: 1 (--turns: 1, "
         "--no-turns: 0)",
@@ -92,26 +102,26 @@ def add_augmentation_options(parser: options.Parser) -> None:
     add_flag(group, "flips", "random horizontal and vertical flips")
     group.add_argument(
         "--crop_scale",
-        type=options.number(float, 0, 1, open_ends="low"),
+        type=number(float, 0, 1, open_ends="low"),
         nargs=2,
         action=Pair,
         metavar=("MIN", "MAX"),
         help="share of the image's area that a random crop takes; 1 1: no crop",
     )
-    group.add_argument("--color_jitter", type=options.NOT_NEGATIVE, help="strength of colour jitter")
+    group.add_argument("--color_jitter", type=NOT_NEGATIVE, help="strength of colour jitter")
     add_flag(group, "antialias", "smooth images that are made smaller; tuned: on")
 
 
-def add_model_options(parser: options.Parser) -> None:
-    group = parser.add_argument_group("model")
+def add_model_options(parser: Parser) -> None:
+    group = parser.groups["model"]
     group.add_argument("--name", default="setr", help="of the run: names the output folder, with --dataset")
     group.add_argument("--arch", "-a", choices=("setr",), default="setr", help="SETR with progressive upsampling")
     group.add_argument("--model", choices=list(ENCODERS), metavar="NAME", help="encoder: " + ", ".join(ENCODERS)
                        + " (default: that of --checkpoint, else vit_base_patch16)")  # fmt: skip
-    group.add_argument("--patch_size", type=options.COUNT, metavar="PIXELS", help="side of a patch (default: the encoder's)")
+    group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch (default: the encoder's)")
     for name, side in (("input_w", "width"), ("input_h", "height")):
         text = f"{side} of the input (default: that of --checkpoint, else 224)"
-        group.add_argument(f"--{name}", type=options.COUNT, metavar="PIXELS", help=text)
+        group.add_argument(f"--{name}", type=COUNT, metavar="PIXELS", help=text)
     group.add_argument("--checkpoint", metavar="PRETRAINED", help="encoder to start from (default: none, random weights)")
     group.add_argument(
         "--encoder_init",
@@ -123,17 +133,17 @@ def add_model_options(parser: options.Parser) -> None:
     add_flag(group, "deep_supervision", "heads on the features of earlier blocks learn too")
 
 
-def add_optimisation_options(parser: options.Parser) -> None:
-    group = parser.add_argument_group("optimisation")
-    group.add_argument("--epochs", type=options.COUNT, help="passes over the training images")
-    group.add_argument("--batch_size", "-b", type=options.COUNT, help="images in a batch, for each process")
-    group.add_argument("--accum_iter", type=options.COUNT, help="batches whose gradients make one step")
+def add_optimisation_options(parser: Parser) -> None:
+    group = parser.groups["optimisation"]
+    group.add_argument("--epochs", type=COUNT, help="passes over the training images")
+    group.add_argument("--batch_size", "-b", type=COUNT, help="images in a batch, for each process")
+    group.add_argument("--accum_iter", type=COUNT, help="batches whose gradients make one step")
     group.add_argument("--loss", choices=list(LOSSES), help="0.5 x BCE + (1 - Dice), or BCE")
     group.add_argument("--optimizer", choices=("Adam", "AdamW", "SGD"), help="PyTorch's")
-    group.add_argument("--lr", "--learning_rate", type=options.NOT_NEGATIVE, help="learning rate")
-    group.add_argument("--min_lr", type=options.NOT_NEGATIVE, help="lowest rate of cosine and plateau")
-    group.add_argument("--weight_decay", type=options.NOT_NEGATIVE, help="of the optimiser")
-    group.add_argument("--momentum", type=options.RATIO, help="of SGD")
+    group.add_argument("--lr", "--learning_rate", type=NOT_NEGATIVE, help="learning rate")
+    group.add_argument("--min_lr", type=NOT_NEGATIVE, help="lowest rate of cosine and plateau")
+    group.add_argument("--weight_decay", type=NOT_NEGATIVE, help="of the optimiser")
+    group.add_argument("--momentum", type=RATIO, help="of SGD")
     add_flag(group, "nesterov", "Nesterov's momentum, in SGD")
     group.add_argument(
         "--scheduler",
@@ -144,14 +154,14 @@ def add_optimisation_options(parser: options.Parser) -> None:
     group.add_argument(
         "--schedule_step", choices=("epoch", "iteration"), help="how often the cosine changes the rate; tuned: iteration"
     )
-    group.add_argument("--warmup_epochs", type=options.NOT_NEGATIVE, help="of linear warm-up, before the cosine")
-    group.add_argument("--factor", type=options.number(float, 0, 1, "lowhigh"), help="of plateau's reductions")
-    group.add_argument("--patience", type=options.number(int, 0), help="epochs that plateau waits")
+    group.add_argument("--warmup_epochs", type=NOT_NEGATIVE, help="of linear warm-up, before the cosine")
+    group.add_argument("--factor", type=number(float, 0, 1, "lowhigh"), help="of plateau's reductions")
+    group.add_argument("--patience", type=number(int, 0), help="epochs that plateau waits")
     group.add_argument(
         "--milestones", type=milestones, nargs="+", action=Joined, metavar="EPOCH", help="of multistep, such as 100 150"
     )
-    group.add_argument("--gamma", type=options.number(float, 0, 1, "low"), help="factor at a milestone")
-    group.add_argument("--clip_grad", type=options.number(float, 0, open_ends="low"), help="largest norm of the gradient")
+    group.add_argument("--gamma", type=number(float, 0, 1, "low"), help="factor at a milestone")
+    group.add_argument("--clip_grad", type=number(float, 0, open_ends="low"), help="largest norm of the gradient")
     group.add_argument(
         "--best_by",
         choices=("batch_iou", "image_iou"),
@@ -176,12 +186,12 @@ def boolean(text: str) -> bool:
 
 def patience(text: str) -> int | None:
     """An argparse type: a number of epochs; -1 is None, never."""
-    return None if text == "-1" else options.COUNT(text)
+    return None if text == "-1" else COUNT(text)
 
 
 def milestones(text: str) -> tuple[int, ...]:
     """An argparse type: epochs with commas between them."""
-    return tuple(options.COUNT(word) for word in text.split(","))
+    return tuple(COUNT(word) for word in text.split(","))
 
 
 class Pair(argparse.Action):
@@ -213,3 +223,10 @@ def check(args: argparse.Namespace) -> None:
     if args.nesterov and not args.momentum:
         raise InputError("--nesterov needs --momentum above 0")
     checks.training(args)
+
+
+def extension(text: str) -> str:
+    """An argparse type: a file extension, with its dot or without."""
+    if not re.fullmatch(r"\.?\w+", text):
+        raise ValueError(text)
+    return text if text.startswith(".") else f".{text}"

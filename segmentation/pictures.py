@@ -9,6 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from segmentation.data import Pairs, apply, resize
+from util.evaluation.figure import styled
+from util.evaluation.page import WIDTH
+from util.evaluation.sheet import sheet
 
 # Colours that colour-blind readers tell apart
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)
@@ -36,34 +39,29 @@ def overlay(image: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
     return picture
 
 
-def contact_sheet(pairs: Pairs, predicted: Tensor, true: Tensor, iou: Tensor, size: tuple[int, int], title: str) -> Figure:
-    """Image, truth, prediction and overlay of the cases of :func:`cases`, best first; of several classes, the largest union.
+@styled()
+def contact_sheet(pairs: Pairs, predicted: Tensor, true: Tensor, iou: Tensor, title: str, width: float = WIDTH) -> Figure:
+    """Image, truth, prediction and overlay of the cases of :func:`cases`, best first; several classes are drawn as one.
 
     Args:
         pairs: of the set.
         predicted, true: ``[N, classes, h, w]`` bool.
         iou: ``[N]``, of each image.
-        size: h and w.
-        title: of the sheet.
+        title: of the sheet, which is ``width`` mm wide.
     """
-    chosen = cases(iou)
-    figure = Figure(figsize=(8, 2.06 * len(chosen) * size[0] / size[1] + 1), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize=10)
-    axes = figure.subplots(len(chosen), 4, squeeze=False)
-    for axis, name in zip(axes[0], ("image", "truth", "prediction", "overlay"), strict=True):
-        axis.set_title(name, fontsize=9)
-    for row, index in zip(axes, chosen, strict=True):
+    chosen, size = cases(iou), true.shape[-2:]
+    captions = [(f"IoU {100 * iou[index]:.1f} %", Path(pairs.paths[index]).stem) for index in chosen]
+    figure, frames = sheet(
+        ("image", "truth", "prediction", "overlay"), captions, title, width, foot=6, aspect=size[0] / size[1]
+    )
+    for row, index in zip(frames, chosen, strict=True):
         image = apply(resize(size), *pairs[index])[0].permute(1, 2, 0) / 255
         union, drawn = true[index].any(0), predicted[index].any(0)
         for axis, picture in zip(row, (image, union, drawn, overlay(image, drawn, union)), strict=True):
             axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-        row[0].set_ylabel(f"IoU {100 * iou[index]:.1f} %", fontsize=8)
-        row[0].set_xlabel(Path(pairs.paths[index]).stem, fontsize=6)
     legend = [Patch(facecolor=colour, label=name) for colour, name in
               ((TRUE_POSITIVE, "found"), (FALSE_NEGATIVE, "missed"), (FALSE_POSITIVE, "not in the truth"))]  # fmt: skip
-    figure.legend(handles=legend, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles=legend, loc="lower center", ncols=3)
     return figure
 
 

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from models_vit import ENCODERS
 from segmentation.checkpoints import encoder_options, newest
-from util.protocol import spelled
+from util.options.protocol import spelled
+from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
@@ -107,14 +107,15 @@ def refuse_contradictions(args: argparse.Namespace, typed: set[str], source: Che
 
 def encoder_of(args: argparse.Namespace, typed: set[str]) -> dict:
     """What ``--checkpoint`` settles; raise :class:`InputError` where options contradict its weights."""
-    source = checkpoint.load(args.checkpoint, weights=False)
-    options = encoder_options(source)
-    for name in ("model", "patch_size"):
-        if name in typed and getattr(args, name) != options[name]:
-            raise InputError(
-                f"{spelled(name, getattr(args, name))} contradicts {args.checkpoint}, which holds {options['model']} "
-                f"({source.shape}); leave the option out"
-            )
+    from util.weights.sources import load_weights  # timm, which takes seconds to load
+
+    origin = load_weights(args.checkpoint, weights=False)
+    options = encoder_options(origin)
+    if "model" in typed and args.model != options["model"]:
+        raise InputError(
+            f"--model {args.model} contradicts {args.checkpoint}, which holds {options['model']} ({origin.shape}); "
+            "leave the option out"
+        )
     return options
 
 

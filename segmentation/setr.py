@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models_vit import VisionTransformer, create_encoder
+from util.weights.variant import MAE, Variant
 
 TAPS = (1 / 3, 1 / 2, 2 / 3, 1)  # of the encoder's depth: blocks 4, 6, 8 and 12 of 12
 CHANNELS = 256
@@ -69,6 +70,11 @@ class SETR(nn.Module):
         self.heads = nn.ModuleList(UpsamplingHead(encoder.embed_dim, num_classes, stages, align_corners) for _ in self.taps)
         self.heads.to(memory_format=torch.channels_last)  # as the encoder's tokens lie already; a tenth faster on CPUs
 
+    @property
+    def variant(self) -> Variant:
+        """The encoder's, which says how pixels are normalised."""
+        return self.encoder.variant
+
     def features(self, images: Tensor) -> list[Tensor]:
         """Patch features ``[B, width, gh, gw]`` after the blocks in ``taps``, counted from 1."""
         encoder, features = self.encoder, []
@@ -117,6 +123,7 @@ def build_setr(
     final_norm: bool,
     align_corners: bool,
     encoder_init: str = "xavier",
+    variant: Variant = MAE,
 ) -> SETR:
     """A :class:`SETR` with random weights.
 
@@ -126,8 +133,9 @@ def build_setr(
         size: height and width of the input in pixels.
         num_classes, deep_supervision, final_norm, align_corners: as in :class:`SETR`.
         encoder_init: "xavier", the encoder's own, or "truncated_normal", :func:`draw_truncated_normal`.
+        variant: of the encoder, from the weights that it will get.
     """
-    encoder = create_encoder(model, patch_size, img_size=size, num_classes=0, global_pool="token")
+    encoder = create_encoder(model, patch_size, img_size=size, num_classes=0, global_pool="token", variant=variant)
     if encoder_init == "truncated_normal":
         draw_truncated_normal(encoder)
     return SETR(encoder, num_classes, deep_supervision=deep_supervision, final_norm=final_norm, align_corners=align_corners)

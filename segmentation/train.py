@@ -6,24 +6,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from this folder as from any other
 
+from segmentation.options import get_args, make_parser
+from util.system.errors import run_script
+
+if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
+    run_script(make_parser().parse_args)
+
 from segmentation import engine
-from segmentation.data import TrainingPairs, augmentation, open_pairs, resize
+from segmentation.data import TrainingPairs, augmentation, open_for_training, resize
 from segmentation.evaluation import evaluate_only
 from segmentation.losses import LOSSES
-from segmentation.options import get_args
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
-from util import checks, options, protocol
 from util.data.loading import training_loader
+from util.options import checks, parsed, protocol
 from util.system.console import say
-from util.system.errors import run_script
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, open_workplace, training_folder
-from util.training import checkpoint
 from util.training.optimisation import Stepper, compile_model
 from util.training.resuming import find_resumed
 from util.training.run import About, Training
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
+from util.weights.variant import MAE
 
 BEST_BY = {"batch_iou": "val_iou_batches", "image_iou": "val_iou"}  # the score in the log
 
@@ -35,7 +41,7 @@ def main() -> None:
     default = default_folder(args.dataset, args.name)
     resumed = find_resumed(args.resume, "segmentation", Path(args.output_dir or default))
 
-    val_pairs, train_pairs = open_pairs(args.root, ("val", "train"), args.img_ext, args.mask_ext, args.num_classes)
+    train_pairs, val_pairs = open_for_training(args.root, args.img_ext, args.mask_ext, args.num_classes, args.on_leak)
     checks.batches(args.batch_size, args.accum_iter, len(train_pairs))
     folder = training_folder(args.output_dir, default, args.resume, overwrite=args.overwrite)
     check_workers(args.num_workers)
@@ -45,6 +51,7 @@ def main() -> None:
 
     seed_everything(args.seed, "weights")
     size = (args.input_h, args.input_w)
+    started_from = resumed or (load_weights(args.checkpoint) if args.checkpoint else None)
     model = build_setr(
         args.model,
         args.patch_size,
@@ -54,9 +61,10 @@ def main() -> None:
         deep_supervision=args.deep_supervision,
         final_norm=args.final_norm,
         align_corners=args.align_corners,
+        variant=started_from.variant if started_from else MAE,
     )
-    if args.checkpoint and not resumed:
-        say(checkpoint.load_encoder(model.encoder, checkpoint.load(args.checkpoint), new_head=True))
+    if started_from and not resumed:
+        say(load_encoder(model.encoder, started_from, new_head=True))
     elif not resumed:
         say("note: no --checkpoint, the encoder starts from random weights")
     model.to(workplace.device)
@@ -93,9 +101,9 @@ def main() -> None:
     )
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
     training = Training(
-        *(workplace, About("segmentation", options.plain(args), val_pairs.classes, departing), stepper, loader),
+        *(workplace, About("segmentation", parsed.plain(args), val_pairs.classes, departing), stepper, loader),
         [schedule] if isinstance(schedule, Plateau) else [],
-        **options.of_training(args),
+        **parsed.of_training(args),
         resumed=resumed,
     )
     weights = sum(parameter.numel() for parameter in model.parameters())

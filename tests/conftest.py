@@ -100,6 +100,15 @@ def finetuned(phantoms, pretrained) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def evaluated(finetuned, phantoms) -> Path:
+    """The output folder of an evaluation of that fine-tuning, with its pictures in every format."""
+    folder = finetuned.parent / "eval"
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} {TINY_FINETUNE}"
+    run_script(f"{command} --data_path {phantoms} --output_dir {folder} --figure_format png pdf svg", folder.parent)
+    return folder
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Call a script's ``main`` in this process; return exit status, standard output and standard error."""

@@ -1,6 +1,7 @@
 """Two processes through torchrun agree with one."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -8,9 +9,19 @@ import pytest
 import torch
 from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_script
 
+ONE_NODE = ["--standalone --nproc_per_node 2"]
 
-@pytest.mark.parametrize("phase", ["pretrain", "finetune"])
-def test_two_processes_equal_one(phase, phantoms, pretrained, tmp_path):
+
+def two_nodes() -> list[str]:
+    """The options of two agents that meet at a free port, each with a process of its own, as on two nodes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return [f"--nnodes 2 --nproc_per_node 1 --rdzv_backend c10d --rdzv_id trial --rdzv_endpoint localhost:{port}"] * 2
+
+
+@pytest.mark.parametrize("phase, nodes", [("pretrain", 2), ("finetune", 1)])
+def test_two_processes_equal_one(phase, nodes, phantoms, pretrained, tmp_path):
     if phase == "pretrain":
         script = f"main_pretrain.py {TINY_PRETRAIN} --epochs 2 --warmup_epochs 0 --sam_epoch 1"
     else:
@@ -19,11 +30,19 @@ def test_two_processes_equal_one(phase, phantoms, pretrained, tmp_path):
     script += f" --amp fp32 --lr 1e-4 --data_path {phantoms}"
     run_script(f"{script} --output_dir {tmp_path / 'one'}", tmp_path)
     name, options = script.replace("--batch_size 8", "--batch_size 4").split(" ", 1)
-    command = (
-        f"-m torch.distributed.run --standalone --nproc_per_node 2 {ROOT / name} {options} --output_dir {tmp_path / 'two'}"
-    )
-    result = subprocess.run([sys.executable, *command.split()], capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    output = ["--output_dir", tmp_path / "two"]
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *agent.split(), ROOT / name, *options.split(), *output],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for agent in (ONE_NODE if nodes == 1 else two_nodes())
+    ]
+    printed = [agent.communicate(timeout=300) for agent in agents]
+    assert all(agent.returncode == 0 for agent in agents), printed
     one, two = (content_of(tmp_path / n / "checkpoint-last.pth") for n in ("one", "two"))
     for weight in one["model"]:
         torch.testing.assert_close(one["model"][weight], two["model"][weight], atol=2e-4, rtol=1e-3)
@@ -34,4 +53,4 @@ def test_two_processes_equal_one(phase, phantoms, pretrained, tmp_path):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3) and a["train_top1"] == pytest.approx(
             b["train_top1"], abs=0.05
         )
-    assert result.stdout.count("epoch 1 of 2") == 1
+    assert sum(out.count("epoch 1 of 2") for out, _ in printed) == 1

@@ -111,6 +111,9 @@ PRETRAIN_ERRORS = [
     ("--random_share 1", ["--random_share"]),
     ("--random_share 0.01", ["--random_share 0.01", "--batch_size 8"]),
     ("--registers 4", ["--registers", "did not help", "c10a737"]),
+    ("--init nowhere.pth", ["nowhere.pth", "no such file"]),
+    ("--init {file}", ["file is empty"]),
+    ("--init timm:vit_base_patch16_siglip_224", ["timm:vit_base_patch16_siglip_224", "no class token"]),
 ]
 
 
@@ -129,7 +132,7 @@ FINETUNE_ERRORS = [
     ("--finetune {text}", ["text.pth", "no checkpoint"]),
     ("--finetune {other}", ["other.pth", "no ViT encoder"]),
     ("--model vit_small_patch16 --finetune {pretrained}", ["another architecture", "width 128", "width 384"]),
-    ("--patch_size 16 --finetune {pretrained}", ["another architecture", "patch size 8"]),
+    ("--patch_size 5 --finetune {pretrained}", ["--input_size 32", "patch size 5"]),
     ("--resume {pretrained}", ["checkpoint-last.pth", "--finetune"]),
     ("--eval", ["--eval needs --resume"]),
     ("--eval --resume {pretrained} --finetune {pretrained}", ["--finetune"]),

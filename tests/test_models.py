@@ -14,6 +14,8 @@ from models_vit import create_encoder, patchify, select, sincos_position_embeddi
 from util.masking import Split, split_patches
 from util.system.errors import InputError
 from util.training import checkpoint
+from util.weights.into_model import load_encoder
+from util.weights.sources import load_weights
 
 
 def tiny(**kwargs):
@@ -255,7 +257,7 @@ def test_published_checkpoints_load(tmp_path):
     content = content_of(tmp_path / "mae.pth")
     assert content["args"] == {"mask_ratio": 0.75}
     model = create_encoder("vit_tiny_patch16", patch_size=8, img_size=32, num_classes=7, global_pool="token")
-    account = checkpoint.load_encoder(model, checkpoint.load(tmp_path / "mae.pth"), new_head=True)
+    account = load_encoder(model, load_weights(tmp_path / "mae.pth"), new_head=True)
     assert torch.equal(model.blocks[5].attn.qkv.weight, source.blocks[5].attn.qkv.weight)
     assert torch.equal(model.norm.weight, source.norm.weight)
     assert "newly initialised: head" in account and "decoder_blocks" in account
@@ -268,7 +270,7 @@ def held(model):
 
 def test_position_embedding_is_resampled_to_another_grid():
     source, model = tiny(), create_encoder("vit_tiny_patch16", patch_size=8, img_size=48, num_classes=3)
-    checkpoint.load_encoder(model, held(source), new_head=True)
+    load_encoder(model, held(source), new_head=True)
     assert model.pos_embed.shape == (1, 37, 192) and model.pos_embed[:, 0].abs().max() == 0
     near = sincos_position_embedding(192, (4, 4))[0, 1:].reshape(4, 4, 192)[1, 1]
     table = model.pos_embed[0, 1:].reshape(6, 6, 192)
@@ -279,4 +281,4 @@ def test_position_embedding_is_resampled_to_another_grid():
 def test_other_architecture_is_refused():
     with pytest.raises(InputError, match="another architecture: width 192"):
         other = create_encoder("vit_small_patch16", patch_size=8, img_size=32, num_classes=3)
-        checkpoint.load_encoder(other, held(tiny()), new_head=True)
+        load_encoder(other, held(tiny()), new_head=True)

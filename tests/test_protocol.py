@@ -11,7 +11,7 @@ from conftest import ROOT, content_of
 import main_finetune
 import main_pretrain
 import models_vit
-from util import protocol
+from util.options import pretraining, protocol
 from util.system.errors import InputError
 from util.training import checkpoint
 
@@ -96,7 +96,7 @@ def test_tuned_differs_where_it_says_so_and_nowhere_else(script, tuned):
 def test_departures_read_as_one_types_them(options, line):
     """What equals the protocol's value is no departure, typed or not."""
     args = main_pretrain.get_args([*DATA, *options.split()])
-    departures = protocol.departures(args, main_pretrain.protocol_of(args))
+    departures = protocol.departures(args, pretraining.protocol_of(args))
     assert protocol.describe(args.protocol, departures) == f"protocol: {line}"
 
 

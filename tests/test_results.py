@@ -7,12 +7,11 @@ from statistics import mean
 import pytest
 from conftest import ROOT
 
-import main_finetune
-import main_pretrain
 import segmentation.protocol
 from benchmarks.ablation.tables import difference, interval, map_figures, measures, spread
 from benchmarks.speed import flops
-from util.protocol import remark_on_masking
+from util.options import finetuning, pretraining
+from util.options.protocol import remark_on_masking
 
 PAGE = (ROOT / "RESULTS.md").read_text()
 RESULTS = {
@@ -136,7 +135,7 @@ def test_fine_tuning_quotes_the_same_figures():
 
 def test_the_table_of_protocols_names_every_option_that_one_sets():
     table = re.search(r"^## Protocols.*?(?=^## )", (ROOT / "METHOD.md").read_text(), re.M | re.S)[0]
-    for protocols in (main_pretrain.PROTOCOLS, main_finetune.PROTOCOLS, segmentation.protocol.PROTOCOLS):
+    for protocols in (pretraining.PROTOCOLS, finetuning.PROTOCOLS, segmentation.protocol.PROTOCOLS):
         paper, tuned = protocols["paper"], protocols["tuned"]
         differ = [name for name in paper if paper[name] != tuned[name]]
         assert differ and all(f"--{name}" in table for name in differ)

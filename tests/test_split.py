@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from util.data.records import read_records
 from util.data.tables import write_table
-from util.split import cross_validation, divide, main
+from util.split import cross_validation, divide, main, take
 from util.system import errors
 
 SPLITS = ("train", "val", "test")
@@ -153,6 +153,14 @@ def test_few_patients_of_very_different_sizes():
     labels, owners = np.repeat(["a", "b"], 500), np.arange(1000) // 2
     for splits in cross_validation(labels, owners, 4, 0.1, 0):
         assert [(splits == split).sum() for split in SPLITS] == pytest.approx([675, 75, 250], abs=8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_shares_of_patients_are_met_where_classes_are_small():
+    labels = np.repeat(list("abcd"), 12)
+    owners = np.array([f"{label}{index // 2}" for index, label in enumerate(labels)])
+    for share in (0.2, 0.25, 1 / 3, 0.4, 0.5, 0.6):
+        assert len(take(labels, owners, share, seed=0)) == pytest.approx(48 * share, abs=1.5)
 
 
 @pytest.mark.parametrize(

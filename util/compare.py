@@ -7,7 +7,10 @@ interval from a paired bootstrap, and McNemar's exact test.
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
 from util.evaluation.comparison import align, compare
 from util.evaluation.predictions import read_predictions

@@ -17,11 +17,14 @@ lesions are drawn for every phantom and only the one of its class is painted in.
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
 from util.system.errors import InputError, run_script
 

@@ -11,6 +11,7 @@ there is one table for each fold, ``split-fold1.csv`` to ``split-fold5.csv``: ea
 
 import argparse
 import os
+import sys
 import warnings
 from collections import Counter
 from fractions import Fraction
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
 from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, some, with_patients
 from util.data.tables import write_table
@@ -64,7 +67,7 @@ def take(labels: np.ndarray, patients: np.ndarray | None, share: float, seed: in
         if not len(names) <= size <= len(labels) - len(names):
             raise InputError(f"a share of {size} images among {len(labels)} is no split: each part needs one of each class")
         return np.sort(next(StratifiedShuffleSplit(1, test_size=size, random_state=seed).split(labels, labels))[1])
-    most = min(LARGEST_FOLDS, len(set(patients)), sizes.max())
+    most = min(LARGEST_FOLDS, len(set(patients)), int(sizes.max()))
     if most < 2:
         raise InputError(f"{len(labels)} images of {len(set(patients))} patients cannot be split: too few")
     part = Fraction(share).limit_denominator(most)

@@ -5,7 +5,11 @@ Prints tables in Markdown with the project's targets beside them, and writes all
 import argparse
 import gc
 import json
-from collections.abc import Iterator
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +17,12 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.speed import contenders, flops, pipeline
+from benchmarks.speed import shared as beside
 from benchmarks.speed.measure import Timing, peak_memory, product_rate, ratio, time_in_turn
 from models_vit import ENCODERS, create_encoder
 from util.data.inference import Inference
 from util.maps import sources
+from util.system import cores
 from util.system.errors import run_script
 from util.system.workplace import Precision, choose_device, choose_precision, environment
 
@@ -218,6 +224,59 @@ def growth(options) -> Iterator[Row]:
         gc.collect()
 
 
+def shared(options) -> Iterator[Row]:
+    """The small model's fine-tuning beside busy processes, by how its threads wait; on the CPU, a thread a core."""
+    measured = beside.rates(options.rounds, 2 * options.shortest)
+    usual = statistics.median(measured["as PyTorch has it", 0])
+    for (name, count), rates in measured.items():
+        ours = name == f"{cores.SPINS} spins"
+        low, _, high = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else rates * 3
+        whole = statistics.median(measured[name, 0]) if count else usual
+        share = 100 * statistics.median(rates) / whole
+        goal = 80 * beside.fair_share(count) if count else 97
+        what = f"{name}, beside {count} busy" if count else f"{name}, alone, against PyTorch's own"
+        spread = f"{100 * low / whole:.3g} to {100 * high / whole:.3g}"
+        yield Row(
+            "shared machine",
+            what + (" (ours)" if ours else ""),
+            share,
+            "%",
+            spread,
+            f"at least {goal:.0f} %" if ours else "",
+        )
+
+
+def startup(options) -> Iterator[Row]:
+    """From a command to its answer: what ``import torch`` takes, ``--help``, and the first step of the demo's model."""
+    with pipeline.jpeg_folder(64, 64) as root, tempfile.TemporaryDirectory() as output:
+        small = (
+            f"--data_path {root} --model msmae_vit_micro_patch8 --input_size 64 --batch_size 32 --epochs 1 --warmup_epochs 0"
+        )
+        commands = {
+            "import torch": ["-c", "import torch"],
+            "main_pretrain.py --help": ["main_pretrain.py", "--help"],
+            "main_finetune.py --help": ["main_finetune.py", "--help"],
+            "one epoch of two steps of the demo's model, start to end": [
+                "main_pretrain.py",
+                *small.split(),
+                "--device",
+                "cpu",
+                "--output_dir",
+                output,
+                "--overwrite",
+            ],
+        }
+        calls: dict[str, Callable[[], object]] = {
+            name: partial(subprocess.run, [sys.executable, *command], check=True, capture_output=True)
+            for name, command in commands.items()
+        }
+        timings = time_in_turn(calls, torch.device("cpu"), options.rounds)
+    base = timings["import torch"].median
+    for name, timing in timings.items():
+        target = f"at most {base + 0.5:.2f}" if "help" in name else "at most 5" if "steps" in name else ""
+        yield Row("start", name, timing.median, "s", f"{timing.low:.3g} to {timing.high:.3g}", target)
+
+
 GROWTH_MODELS = ("vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16", "vit_large_patch16")
 GROWTH_SIZES = (112, 160, 224, 320, 448)
 PARTS = {
@@ -230,6 +289,8 @@ PARTS = {
     "memory": memory,
     "growth": growth,
     "efficiency": efficiency,
+    "shared": shared,
+    "startup": startup,
 }
 
 
@@ -255,16 +316,12 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, help="batches in sets and epochs (default: 40 on a GPU, 4 on a CPU)")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each contender")
     parser.add_argument("--shortest", type=float, default=0.5, help="seconds of a sample at least")
-    parser.add_argument("--num_workers", type=int, default=min(8, machine_cores()), help="loader workers")
+    parser.add_argument("--num_workers", type=int, default=min(8, cores.usable()), help="loader workers")
     parser.add_argument("--device", help="cuda, cuda:N or cpu (default: cuda where there is a GPU)")
     parser.add_argument("--amp", choices=("auto", "bf16", "fp16", "fp32"), default="auto", help="number format")
     parser.add_argument("--compile", action="store_true", help="also measure steps compiled by torch.compile")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/throughput.json"), help="file for all figures")
     return parser.parse_args()
-
-
-def machine_cores() -> int:
-    return torch.multiprocessing.cpu_count()
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from benchmarks.ablation.rows import PRESETS, PRETRAININGS, ROWS, finetuning_set
 from benchmarks.ablation.stages import Stage, begin_from, training_minutes
 from benchmarks.ablation.tables import MEASURES, difference, in_order, interval, tables
 from util.masking import SAM
-from util.options import plain
+from util.options.parsed import plain
 from util.phantom import write_phantoms
 from util.training import checkpoint
 

@@ -12,6 +12,7 @@ from util.data.map_geometry import patch_weights
 from util.phantom import smooth_noise
 from util.system.errors import InputError
 from util.system.seeds import seed_everything
+from util.weights.variant import MAE
 
 GRID, PATCH, SIZE = 14, 8, 112
 
@@ -130,8 +131,10 @@ def test_color_jitter_leaves_the_map():
 
 def test_normalize_and_back():
     images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    torch.testing.assert_close(denormalize(normalize(images)), images / 255, atol=1e-5, rtol=0)
-    white = normalize(torch.full((3, 1, 1), 255, dtype=torch.uint8)).flatten()
+    torch.testing.assert_close(
+        denormalize(normalize(images, MAE.mean, MAE.std), MAE.mean, MAE.std), images / 255, atol=1e-5, rtol=0
+    )
+    white = normalize(torch.full((3, 1, 1), 255, dtype=torch.uint8), MAE.mean, MAE.std).flatten()
     torch.testing.assert_close(white, (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225]))
 
 

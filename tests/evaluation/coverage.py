@@ -12,10 +12,11 @@ from functools import cache
 
 import numpy as np
 from scipy.special import softmax
+from scipy.stats import binom
 
 from evaluation.made_up import classifier, two_models
 from util.evaluation.comparison import compare
-from util.evaluation.intervals import intervals, percentile_interval
+from util.evaluation.intervals import clopper_pearson, intervals, percentile_interval
 from util.evaluation.metrics import classification_metrics
 from util.evaluation.resampling import metrics_of_resamples, resample_counts
 
@@ -49,6 +50,16 @@ def coverage(
             low, high = found["per_class"]["a"][name]
             held[name].append(low <= true["per_class"]["a"][name] <= high)
     return {name: float(np.mean(values)) for name, values in held.items()}
+
+
+def coverage_of_shares(total: int) -> np.ndarray:
+    """How likely the exact interval of a share of ``total`` images holds each true share from 0.1 % to 99.9 %, ``[999]``.
+
+    Nothing is drawn: it is the probability of all numbers of hits whose interval holds the true share.
+    """
+    hits, true = np.arange(total + 1)[:, None], np.linspace(0.001, 0.999, 999)
+    edges = np.array([clopper_pearson(number, total) for number in range(total + 1)])
+    return (binom.pmf(hits, total, true) * ((edges[:, :1] <= true) & (true <= edges[:, 1:]))).sum(0)
 
 
 def coverage_of_percentiles(images: int, sets: int, resamples: int = 1000, kind: str = "rare") -> float:

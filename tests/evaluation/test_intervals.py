@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logit
 from scipy.stats import beta
 
-from evaluation.coverage import PATIENTS_COVERED, coverage, coverage_of_patients
+from evaluation.coverage import PATIENTS_COVERED, coverage, coverage_of_patients, coverage_of_shares
 from evaluation.made_up import classifier
 from util.evaluation.intervals import bootstrap_interval, clopper_pearson, intervals, share_interval
 from util.evaluation.metrics import classification_metrics
@@ -132,6 +132,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     found = coverage(images=200, sets=100, resamples=200, population=300_000)
     assert all(share > 0.874 for share in found.values()), found
     assert found["top1"] < 1 and found["macro_auc"] < 1
+
+
+def test_the_exact_interval_of_a_share_never_holds_the_truth_less_often_than_it_says():
+    for total in (1, 7, 40, 200):
+        held = coverage_of_shares(total)
+        assert held.shape == (999,) and held.min() >= 0.95 - 1e-9 and held.max() <= 1 + 1e-9
+    assert held.min() < 0.96  # nor is it needlessly wide
 
 
 def test_patients_intervals_hold_the_truth_where_images_intervals_do_not():

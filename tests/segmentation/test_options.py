@@ -12,8 +12,8 @@ from models_vit import create_encoder
 from segmentation import train
 from segmentation.options import get_args
 from segmentation.protocol import PROTOCOLS, departures
-from util.options import plain
-from util.protocol import describe
+from util.options.parsed import plain
+from util.options.protocol import describe
 from util.system.errors import InputError
 from util.system.errors import run_script as run_main
 from util.training import checkpoint
@@ -160,7 +160,6 @@ def test_an_encoder_without_options_is_known_by_its_shape(encoder, tmp_path):
     ("option", "words"),
     [
         ("--model vit_small_patch16", ["--model vit_small_patch16 contradicts", "vit_tiny_patch16 (width 192, 12 blocks"]),
-        ("--patch_size 16", ["--patch_size 16 contradicts", "patch size 8"]),
         ("--input_w 50", ["--input_w 50", "patch size 8"]),
     ],
 )

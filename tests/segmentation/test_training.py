@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -116,7 +117,9 @@ def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
 def test_evaluation(trained, pairs_folder, tmp_path):
     """A row for each image and class, its mean, masks and a sheet; no option but the checkpoint is needed."""
     result = run_script(
-        f"segmentation/train.py --evaluate {trained / 'checkpoint-last.pth'} --root {pairs_folder}", tmp_path
+        f"segmentation/train.py --evaluate {trained / 'checkpoint-last.pth'} --root {pairs_folder} "
+        "--figure_format png pdf --figure_width 120",
+        tmp_path,
     )
     folder = tmp_path / "output_dir" / "busi-setr-eval"
     results = json.loads((folder / "metrics.json").read_text())
@@ -127,12 +130,13 @@ def test_evaluation(trained, pairs_folder, tmp_path):
     assert len(rows) == 12 and results["images"] == 6 and results["input"] == [32, 32]
     mean = np.mean([np.mean([float(row["iou"]) for row in rows if row["class"] == kind]) for kind in "01"])
     assert results["per_image"]["iou"] == pytest.approx(mean, abs=1e-6)
-    assert (
-        f"{100 * results['per_image']['iou']:.2f} %" in result.stdout
-        and "batches of 4 pooled, by their size" in result.stdout
-    )
+    low, high = results["intervals"]["per_image"]["iou"]
+    assert f"{100 * mean:.2f} % ({100 * low:.2f} to {100 * high:.2f})" in result.stdout and low < mean < high
+    assert "batches of 4 pooled, by their size" in result.stdout and results["split"] == "val"
     with Image.open(folder / "sheet.png") as sheet:
         assert np.asarray(sheet).std() > 20
+    points = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", (folder / "sheet.pdf").read_bytes())[1])
+    assert points * 25.4 / 72 == pytest.approx(120, abs=0.1) and "sheet.png, sheet.pdf" in result.stdout
     for kind in "01":
         with Image.open(folder / "masks" / kind / "3.png") as mask:
             assert mask.size == (36, 36) and set(np.unique(mask)) <= {0, 255}

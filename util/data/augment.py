@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup
+from timm.data import IMAGENET_DEFAULT_MEAN, Mixup
 from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop, v2
@@ -23,21 +23,21 @@ GEOMETRIC_OPERATIONS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateXR
 
 
 @cache  # copying them to a GPU at every step would make the host wait for it
-def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = torch.tensor([IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD], device=device).view(2, 3, 1, 1)
-    return mean, std
+def _mean_and_std(device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    first, second = torch.tensor((mean, std), device=device).view(2, 3, 1, 1)
+    return first, second
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Bytes ``[..., 3, H, W]`` (0 to 255, RGB) to float32 with ImageNet's mean and standard deviation taken out."""
-    mean, std = _mean_and_std(images.device)
-    return (images.float() - 255 * mean) / (255 * std)
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Bytes ``[..., 3, H, W]`` (0 to 255, RGB) to float32 with a mean and deviation, of pixels in [0, 1], taken out."""
+    centre, spread = _mean_and_std(images.device, mean, std)
+    return (images.float() - 255 * centre) / (255 * spread)
 
 
-def denormalize(images: Tensor) -> Tensor:
+def denormalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """The inverse of :func:`normalize`, as float32 in [0, 1]."""
-    mean, std = _mean_and_std(images.device)
-    return (images.float() * std + mean).clamp(0, 1)
+    centre, spread = _mean_and_std(images.device, mean, std)
+    return (images.float() * spread + centre).clamp(0, 1)
 
 
 def _operations(transform) -> list:
@@ -57,11 +57,11 @@ class PolicyAugment:
     the image as it is, and on the map with every operation that does not move pixels made idle.
     """
 
-    def __init__(self, config: str, size: int):
+    def __init__(self, config: str, size: int, mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN):
         build = rand_augment_transform if config.startswith("rand") else auto_augment_transform
         self.on_image, self.on_map = (
             build(config, {"translate_const": int(size * 0.45), "img_mean": fill})
-            for fill in (tuple(round(255 * mean) for mean in IMAGENET_DEFAULT_MEAN), 0)
+            for fill in (tuple(round(255 * value) for value in mean), 0)
         )
         for op in _operations(self.on_map):
             if op.name not in GEOMETRIC_OPERATIONS:
@@ -99,6 +99,7 @@ class Augment:
         crop_scale: smallest and largest share of the image's area that a crop takes.
         color_jitter: strength of brightness, contrast and saturation jitter, 0 for none; a policy replaces it.
         policy: configuration string of a timm policy, or None.
+        mean: of the pixels' normalisation, which a policy fills uncovered corners with.
     """
 
     def __init__(
@@ -108,9 +109,10 @@ class Augment:
         crop_scale: tuple[float, float] = (0.2, 1.0),
         color_jitter: float = 0.0,
         policy: str | None = None,
+        mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
     ):
         self.size, self.patch_size, self.crop_scale = size, patch_size, crop_scale
-        self.policy = PolicyAugment(policy, size) if policy else None
+        self.policy = PolicyAugment(policy, size, mean) if policy else None
         self.color = v2.ColorJitter(*3 * [color_jitter]) if color_jitter and not policy else None
 
     def __call__(self, image: Tensor, grid_map: Tensor) -> tuple[Tensor, Tensor]:

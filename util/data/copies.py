@@ -88,35 +88,44 @@ def open_for_evaluation(
 
 
 def answer_leak(train: LabelledFiles, judged: LabelledFiles, on_leak: str) -> LabelledFiles:
-    """The training images, once it is known how many of them also lie in the split that judges the model.
-
-    Args:
-        on_leak: "note" says it, "error" ends the run, "drop" leaves them out of training.
-
-    Raises:
-        InputError: under "error", naming a pair.
-    """
-    copies = copies_of(judged.paths, train.paths)
-    if not copies:
+    """The training images of a classification, once :func:`indices_to_train_on` has answered for them."""
+    kept = indices_to_train_on(train.paths, judged.paths, judged.split, on_leak)
+    if len(kept) == len(train):
         return train
-    example = next(f"{Path(here).name} is {Path(there).name}" for here, there in copies.items())
-    count = f"{len(copies)} of the {len(judged)} images of {judged.split} are copies of a training image ({example})"
-    if on_leak == "error":
-        raise InputError(f"{count}: remove them, or give --on_leak note or drop")
-    if on_leak == "note":
-        say(f"note: {count}; --on_leak drop leaves them out of training")
-        return train
-    fingerprints = {digest(path) for path in copies.values()}
-    sizes = {os.path.getsize(path) for path in copies.values()}
-    kept = [
-        index
-        for index, path in enumerate(train.paths)
-        if os.path.getsize(path) not in sizes or digest(path) not in fingerprints
-    ]
-    say(f"note: {count}; {len(train) - len(kept)} training images are left out (--on_leak drop)")
     return replace(
         train,
         paths=[train.paths[index] for index in kept],
         labels=[train.labels[index] for index in kept],
         patients=[train.patients[index] for index in kept] if train.patients else None,
     )
+
+
+def indices_to_train_on(train: list[str], judged: list[str], split: str, on_leak: str) -> list[int]:
+    """Which training images to use, once it is known how many of them also lie in the split that judges the model.
+
+    Args:
+        train: paths of the training images; judged: those of the images of ``split``.
+        on_leak: "note" says it, "error" ends the run, "drop" leaves them out of training.
+
+    Raises:
+        InputError: under "error", naming a pair.
+    """
+    copies, everything = copies_of(judged, train), list(range(len(train)))
+    if not copies:
+        return everything
+    example = next(f"{Path(here).name} is {Path(there).name}" for here, there in copies.items())
+    count = f"{len(copies)} of the {len(judged)} images of {split} are copies of a training image ({example})"
+    if on_leak == "error":
+        raise InputError(f"{count}: remove them, or give --on_leak note or drop")
+    if on_leak == "note":
+        say(f"note: {count}; --on_leak drop leaves them out of training")
+        return everything
+    fingerprints = {digest(path) for path in copies.values()}
+    sizes = {os.path.getsize(path) for path in copies.values()}
+    kept = [
+        index
+        for index in everything
+        if os.path.getsize(train[index]) not in sizes or digest(train[index]) not in fingerprints
+    ]
+    say(f"note: {count}; {len(train) - len(kept)} training images are left out (--on_leak drop)")
+    return kept

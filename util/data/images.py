@@ -16,7 +16,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
 from util.data.folders import LabelledFiles
-from util.system import distributed
+from util.system import cores, distributed
 from util.system.console import say, track
 from util.system.errors import InputError
 
@@ -49,7 +49,7 @@ def read_image(path: str) -> Tensor:
 
 def default_threads() -> int:
     """As many threads for decoding and resizing as there are cores, eight at most."""
-    return min(8, os.cpu_count() or 1)
+    return min(8, cores.usable())
 
 
 def available_memory() -> int:

@@ -41,7 +41,7 @@ class Inference:
 
         Args:
             compute: takes ``[B, 3, S, S]``, normalised, on the device; gives ``[B, ...]``.
-            model: put into evaluation mode meanwhile.
+            model: put into evaluation mode meanwhile; its ``variant`` says how pixels are normalised.
             images: of which ``chosen``, indices, are used (None: all).
             title: of the progress bar.
 
@@ -55,7 +55,8 @@ class Inference:
         batches = whole_batches(images, self.input_size, self.batch_size, chosen)
         of_this_process = -(-total // distributed.world_size())
         for batch in track(batches, title, total=-(-of_this_process // self.batch_size), scale=self.batch_size):
-            pixels = normalize(batch.to(self.precision.device, non_blocking=True))
+            on_device = batch.to(self.precision.device, non_blocking=True)
+            pixels = normalize(on_device, model.variant.mean, model.variant.std)
             with self.precision():
                 rows.append(compute(pixels).float())
             interruption.stop_if_asked()

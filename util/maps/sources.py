@@ -7,14 +7,17 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from util.data.images import Images
-from util.data.inference import Inference
 from util.maps.attention import scale_to_unit
 from util.system.errors import InputError
+
+if TYPE_CHECKING:  # reading images takes torchvision, a second to load
+    from util.data.images import Images
+    from util.data.inference import Inference
 
 FLOOR = 1e-3  # added to the blocks' maps in [0, 1], so that a single block cannot strike out a patch
 
@@ -102,10 +105,10 @@ def help_text() -> str:
     return "; ".join((*(f"{name}: {each.about}" for name, each in SOURCES.items()), "blockN: the N-th block's attention"))
 
 
-def check(name: str, depth: int) -> None:
+def check(name: str, depth: int, option: str = "--map") -> None:
     """Raise :class:`InputError` when a source names a block that an encoder of ``depth`` blocks lacks."""
     if (block_number(name) or 0) > depth:
-        raise InputError(f"--map {name}: the encoder has {depth} blocks")
+        raise InputError(f"{option} {name}: the encoder has {depth} blocks")
 
 
 def reads_head(name: str) -> bool:
@@ -130,7 +133,7 @@ def map_of(view: View, name: str) -> Tensor:
 
 
 def maps(
-    model: torch.nn.Module, images: Images, inference: Inference, name: str, chosen: Sequence[int] | None = None
+    model: torch.nn.Module, images: "Images", inference: "Inference", name: str, chosen: Sequence[int] | None = None
 ) -> Tensor:
     """The maps of a set, or of ``chosen`` images of it, from one source, ``[N, gh, gw]`` in [0, 1]."""
 
@@ -140,7 +143,9 @@ def maps(
     return inference.over(compute, model, images, f"maps of {images.split}", chosen)
 
 
-def maps_by_source(model: torch.nn.Module, images: Images, inference: Inference, chosen: Sequence[int]) -> dict[str, Tensor]:
+def maps_by_source(
+    model: torch.nn.Module, images: "Images", inference: "Inference", chosen: Sequence[int]
+) -> dict[str, Tensor]:
     """The maps of some images of a set from every source, ``[N, gh, gw]`` each."""
     every = names(len(model.blocks))
 

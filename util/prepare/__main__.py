@@ -8,6 +8,8 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs from any folder, called by its path
+
 from util.prepare import check, layout, source, splitting, table
 from util.prepare.data_sets import DATA_SETS
 from util.prepare.download import Entry, open_download

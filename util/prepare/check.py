@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from util.prepare.record import DataSet, Record
+from util.system import cores
 from util.system.errors import InputError
 
 
@@ -57,7 +57,7 @@ def read_all(records: list[Record]) -> tuple[dict[str, Content], dict[str, str]]
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
             damaged[entry.path] = f"{entry.path}: cannot be read ({' '.join(str(error).split())[:100]})"
 
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(8, cores.usable()))
     try:
         for _ in tqdm(pool.map(read, work.values()), "reading", len(work), unit="image", disable=None, leave=False):
             pass

@@ -5,17 +5,26 @@ python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
 
 import argparse
 import base64
-import io
 import json
-from collections.abc import Callable
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 
 import jinja2
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs from any folder, called by its path
+
+from util.evaluation.figure import new, save, styled
+from util.evaluation.overlay import MASKED, THROWN
+from util.evaluation.page import WIDTH
+from util.evaluation.pooling import folds_table
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
-from util.protocol import describe
+from util.options.protocol import describe
 from util.system.errors import InputError, run_script
 
 CITATION = """@article{mao2023msmae,
@@ -26,56 +35,71 @@ CITATION = """@article{mao2023msmae,
   year    = {2023}
 }"""
 PICTURES = {
-    "roc.png": "ROC curves, one class against the rest",
-    "confusion.png": "Confusion matrix: images by true and predicted class",
-    "reliability.png": "How sure the model is, and how often it is right then",
-    "tsne.png": "What the head reads, laid out by t-SNE",
-    "attention.png": "The surest, the least sure and the mistaken, with their attention maps",
-    "sheet.png": "From the best to the worst case",
+    "roc": "ROC curves, one class against the rest",
+    "confusion": "Confusion matrix: images by true and predicted class",
+    "reliability": "How sure the model is, and how often it is right then",
+    "tsne": "What the head reads, laid out by t-SNE",
+    "attention": "Of each class the surest right and the surest wrong images, with their attention maps",
+    "sheet": "From the best to the worst case",
 }
-SMALL = ("roc.png", "confusion.png", "reliability.png", "tsne.png")  # read well at half the page's width
+SHOWN = {".png": "image/png", ".svg": "image/svg+xml"}  # what a page can hold, the first one found
 CURVES = {  # panels of the picture of a training, and the log's names in each
     "loss": ("loss", "loss_pixels", "loss_class", "val_loss"),
     "accuracy": ("train_top1", "val_top1", "val_balanced_accuracy", "val_iou", "val_dice"),
     "share of the map on masked, thrown and visible patches": ("map_on_masked", "map_on_thrown", "map_on_visible"),
     "gain of the map (1: chance)": ("map_gain",),
 }
+PARTS = {"map_on_masked": MASKED, "map_on_thrown": THROWN, "map_on_visible": "0.5"}  # as on the sheets
 
 
 def encode(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def picture(path: Path, caption: str) -> dict:
-    return {"data": encode(path.read_bytes()), "caption": caption, "small": path.name in SMALL}
+def picture(folder: Path, name: str, caption: str) -> list[dict]:
+    """A picture of a folder for the page, in a list that is empty where there is none."""
+    for suffix, kind in SHOWN.items():
+        path = folder / f"{name}{suffix}"
+        if path.is_file():
+            return [{"kind": kind, "data": encode(path.read_bytes()), "caption": caption}]
+    return []
 
 
+def left_out(folder: Path, names: Iterable[str]) -> list[str]:
+    """A note on the pictures that are there in a format only which a page cannot show."""
+    files = [f"{name}.pdf" for name in names if (folder / f"{name}.pdf").is_file() and not picture(folder, name, "")]
+    return [f"Not shown, as a page holds no PDF: {', '.join(files)} (--figure_format png pdf writes both)."] if files else []
+
+
+@styled()
 def curves(lines: list[dict]) -> Figure | None:
     """Losses, accuracies and what SAM does, by epoch; None where the log holds none of them."""
     panels = {title: [name for name in names if any(name in line for line in lines)] for title, names in CURVES.items()}
     panels = {title: names for title, names in panels.items() if names}
     if not panels:
         return None
-    figure = Figure(figsize=(8, 2.5 * -(-len(panels) // 2)), dpi=130, layout="constrained")
-    axes = list(figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat)
+    rows = -(-len(panels) // 2)
+    figure = new(WIDTH, 65 * rows)
+    axes = list(figure.subplots(rows, 2, squeeze=False).flat)
     for axis, (title, names) in zip(axes, panels.items(), strict=False):
         for name in names:
             points = [(line["epoch"] + 1, line[name]) for line in lines if name in line]
-            axis.plot(*zip(*points, strict=True), "o-" if len(points) < 15 else "-", markersize=3, label=name)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("epochs", fontsize=8)
-        axis.legend(fontsize=7, frameon=False)
+            mark = "o-" if len(points) < 15 else "-"
+            axis.plot(*zip(*points, strict=True), mark, markersize=3, label=name, color=PARTS.get(name))
+        axis.set(title=title, xlabel="epochs")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, columnspacing=1, handlelength=1.5)
         axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     return figure
 
 
-def png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return encode(buffer.getvalue())
+def drawn_now(figure: Figure, caption: str) -> dict:
+    """A figure as a picture of the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(figure, Path(folder), "figure")
+        return picture(Path(folder), "figure", caption)[0]
 
 
 def training_section(folder: Path) -> dict:
@@ -97,11 +121,13 @@ def training_section(folder: Path) -> dict:
             )
     drawn = curves(lines)
     if drawn:
-        section["pictures"].append({"data": png(drawn), "caption": "By epoch"})
-    sheets = sorted(folder.glob("sheet-*.png"), key=lambda path: int(path.stem.split("-")[1]))
-    if sheets:
-        caption = f"What the model sees after epoch {sheets[-1].stem.split('-')[1]}"
-        section["pictures"].append({**picture(sheets[-1], caption), "sheet": True})
+        section["pictures"].append(drawn_now(drawn, "By epoch"))
+    epochs = [int(path.stem.split("-")[1]) for path in folder.glob("sheet-*.*")]
+    if epochs:
+        last_sheet = f"sheet-{max(epochs)}"
+        shown = picture(folder, last_sheet, f"What the model sees after epoch {max(epochs)}")
+        section["pictures"] += [{**each, "sheet": True} for each in shown]
+        section["notes"] += left_out(folder, [last_sheet])
     return section
 
 
@@ -139,7 +165,11 @@ def segmentation_tables(results: dict) -> list[dict]:
     """IoU, Dice, sensitivity and specificity, by what was averaged over what."""
     names = {"per_image": "mean over images", "whole_set": "whole set", "batch_averaged": "batches, averaged by their size"}
     metrics = ("iou", "dice", "sensitivity", "specificity")
-    rows = [(title, *(f"{100 * results[key][metric]:.2f} %" for metric in metrics)) for key, title in names.items()]
+    known = results.get("intervals", {})  # of evaluations before there were intervals: none
+    rows = [
+        (title, *(with_interval(results[key][metric], known.get(key, {}).get(metric), percent=True) for metric in metrics))
+        for key, title in names.items()
+    ]
     columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
     return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
 
@@ -147,7 +177,11 @@ def segmentation_tables(results: dict) -> list[dict]:
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
     results = json.loads((folder / "metrics.json").read_text())
-    tables = segmentation_tables(results) if "per_image" in results else classification_tables(results)
+    tables: list[dict] = segmentation_tables(results) if "per_image" in results else classification_tables(results)
+    if "folds" in results:
+        columns, *folds = folds_table(results)
+        note = "Folds share training images, so they are not independent: their spread gives no interval of the mean."
+        tables.insert(0, {"heading": "Folds", "columns": columns, "rows": folds, "note": note})
     if where := results.get("localisation"):
         rows = [
             (name, f"{row['gain']:.2f}", f"{100 * row['pointing']:.1f} %", f"{row['average_precision']:.3f}")
@@ -160,10 +194,11 @@ def evaluation_section(folder: Path) -> dict:
             "note": f"Gain: weight in the lesion relative to its area. Pointing: maximum in the lesion; chance "
             f"{100 * where['chance']:.1f} %.",
         })  # fmt: skip
-    pictures = [picture(folder / name, caption) for name, caption in PICTURES.items() if (folder / name).exists()]
+    pictures = [shown for name, caption in PICTURES.items() for shown in picture(folder, name, caption)]
     notes = [
         f"Checkpoint: {results['checkpoint']}, evaluated on {results.get('split', 'val')}.",
         *results.get("remarks", []),
+        *left_out(folder, PICTURES),
     ]
     return {"notes": notes, "tables": tables, "pictures": pictures}
 
@@ -181,7 +216,7 @@ def section(folder: Path) -> dict:
     about = folder / "run.json"
     if about.is_file():
         run = json.loads(about.read_text())
-        content["command"] = " ".join(run["command"])
+        content["command"] = shlex.join(run["command"])
         content["settings"] = {**run["options"], **run["environment"]}
         if protocol := run.get("protocol"):
             content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))

@@ -1,7 +1,6 @@
 """Where a run takes place: the device and its precision, the output folder and its disk."""
 
 import json
-import os
 import platform
 import shutil
 import sys
@@ -14,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from util.system import distributed
+from util.system import cores, distributed
 from util.system.console import say
 from util.system.errors import InputError
 
 RUN_FILES = (
-    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*", "sheet-*.png"),
+    *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*"),
+    *("sheet-*.png", "sheet-*.pdf", "sheet-*.svg", ".sheet-*.tmp"),
     *("log.txt", "run.json", "bad-batch.txt", "skipped.txt"),
 )
 
@@ -38,7 +38,13 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_precision(amp: str, device: torch.device) -> str:
-    """Resolve ``auto``: bf16 where the hardware computes in it, else fp32."""
+    """Resolve ``auto``: bf16 where the hardware computes in it, else fp32.
+
+    Raises:
+        InputError: for tf32 without a GPU.
+    """
+    if amp == "tf32" and device.type != "cuda":
+        raise InputError("--amp tf32 is for a GPU; use --amp auto or fp32")
     if amp != "auto":
         return amp
     if device.type == "cuda":
@@ -55,7 +61,7 @@ class Precision:
 
     Args:
         device: of the products.
-        amp: "bf16", "fp16" or "fp32".
+        amp: "bf16", "fp16", "tf32" or "fp32".
     """
 
     def __init__(self, device: torch.device, amp: str):
@@ -90,7 +96,8 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     """
     device = distributed.start(choose_device(device_name))
     precision = Precision(device, choose_precision(amp, device))
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    torch.set_float32_matmul_precision("high" if precision.name == "tf32" else "highest")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cores.settle_threads()
     chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
     say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
     make_writable(folder, "--output_dir")
@@ -178,7 +185,7 @@ def environment(device: torch.device, packages: tuple[str, ...] = ()) -> dict[st
     processors = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": processors[0] if processors else platform.processor(),
-        "cores": os.cpu_count() or 1,
+        "cores": cores.usable(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "python": platform.python_version(),

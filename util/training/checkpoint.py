@@ -1,21 +1,20 @@
-"""Checkpoints: written whole or not at all, read without executing code, loaded into an encoder with a plain account."""
+"""Checkpoints: written whole or not at all, read without executing code."""
 
 import argparse
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file as load_safetensors
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from util.retired import LAST_COMMIT, by_todays_names
+from util.options.retired import LAST_COMMIT, by_todays_names
 from util.system.errors import InputError
 from util.training.damage import check_content, check_file, plainly, square_side
+from util.weights.variant import Variant
 
 FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images resized bilinearly
 
@@ -64,6 +63,16 @@ class Checkpoint:
         """The options of the run that wrote it, by today's names."""
         return by_todays_names(self.content.get("args", {}))
 
+    @cached_property
+    def variant(self) -> Variant:
+        """How its encoder differs from MAE's, and the normalisation of its pixels; raises :class:`InputError`."""
+        return Variant.of(self.content.get("variant", {}), self.path)
+
+    @property
+    def decoder_heads(self) -> int | None:
+        """Attention heads of the decoder, where another project states them."""
+        return self.content.get("decoder_heads")
+
     @property
     def classes(self) -> list[str] | None:
         """Names of the classes that the head tells apart, where the file says."""
@@ -106,6 +115,7 @@ class Checkpoint:
         Raises:
             InputError: when none fits, or several do and the file names none of them.
         """
+        self._check_heads()
         fitting = [
             name
             for name, encoder in encoders.items()
@@ -119,6 +129,14 @@ class Checkpoint:
         if len(fitting) > 1:
             raise InputError(f"{self.path} may hold {' or '.join(fitting)} ({self.shape}): say which by --model")
         return fitting[0]
+
+    def _check_heads(self) -> None:
+        decoder = self.parameters.get("decoder_embed.weight")
+        widths = [(self.shape.width, self.variant.num_heads)]
+        widths += [(len(decoder), self.decoder_heads)] if decoder is not None else []
+        for width, heads in widths:
+            if heads is not None and (heads < 1 or width % heads):
+                raise InputError(f"{self.path}: {heads} attention heads do not divide the width {width}")
 
 
 def save(path: Path, **content: Any) -> None:
@@ -148,15 +166,15 @@ def duplicate(path: Path, name: str) -> None:
     os.replace(temporary, target)
 
 
-def load(path: str | Path, weights: bool = True) -> Checkpoint:
-    """Read a checkpoint: ours, MAE's and MSMAE's published ones, which hold an ``argparse.Namespace``, or safetensors.
+def read(path: str | Path, weights: bool = True) -> Any:
+    """What a file of weights holds, read without executing code: PyTorch's or safetensors.
 
     Args:
         path: of the file.
         weights: read them; if not, tensors have a shape and no values, and a large file takes no time.
 
     Raises:
-        InputError: when there is no such file, or it is no checkpoint, is damaged or malformed, or would run code.
+        InputError: when there is no such file, or it is damaged, would run code, or holds the authors' SETR.
     """
     if not str(path):
         raise InputError("a checkpoint is wanted, and its path is empty")
@@ -166,15 +184,24 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
     check_file(path, checksums=weights)
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_safetensors(path)
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu" if weights else "meta", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} is no checkpoint that can be loaded safely ({reason_in(error)})") from None
     refuse_released_setr(content, path)
-    if isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()):
-        content = {"model": content}  # a bare state dict
+    return content
+
+
+def checked(content: Any, path: Path) -> Checkpoint:
+    """A file's content as a checkpoint: parameters by MAE's names under ``model``, and what else it tells.
+
+    Raises:
+        InputError: when it holds no parameters there, or a field is not what it should be.
+    """
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or not content["model"]:
         raise InputError(f"{path} is no checkpoint: it holds no parameters under 'model'")
     if isinstance(content.get("args"), argparse.Namespace):
@@ -184,7 +211,21 @@ def load(path: str | Path, weights: bool = True) -> Checkpoint:
     check_content(content, path)
     if content.get("format", FORMAT) > FORMAT:
         raise InputError(f"{path} was written by a newer version of this project (format {content['format']})")
-    return Checkpoint(path, content)
+    source = Checkpoint(path, content)
+    _ = source.variant  # raises where it makes no sense
+    return source
+
+
+def load(path: str | Path, weights: bool = True) -> Checkpoint:
+    """Read a checkpoint of ours (:mod:`util.weights.source` reads those of others too).
+
+    Raises:
+        InputError: as :func:`read` and :func:`checked`.
+    """
+    content = read(path, weights)
+    if isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values()):
+        content = {"model": content}  # a bare state dict
+    return checked(content, Path(path))
 
 
 def reason_in(error: Exception) -> str:
@@ -233,41 +274,3 @@ def prune(folder: Path, keep: int | None) -> None:
     """Remove all but the newest ``keep`` numbered checkpoints; None removes nothing."""
     for path in numbered(folder)[keep:] if keep else []:
         path.unlink()
-
-
-def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool) -> str:
-    """Load an encoder from a pre-training or fine-tuning checkpoint; the position embedding is resampled to the grid.
-
-    Args:
-        model: a :class:`models_vit.VisionTransformer`.
-        source: its decoder, if any, is left aside.
-        new_head: leave the head as it is initialised.
-
-    Returns:
-        A sentence saying how many tensors were loaded, left aside, and newly initialised.
-
-    Raises:
-        InputError: when the architecture differs.
-    """
-    path, parameters, state = source.path, source.parameters, model.state_dict()
-    there, wanted = source.shape, Shape.of(state, "the model")
-    if replace(there, num_patches=0) != replace(wanted, num_patches=0):
-        raise InputError(
-            f"{path} holds another architecture: {there}; the model has {wanted}: change --model or --patch_size, or leave "
-            "them out"
-        )
-    chosen = {
-        name: value for name, value in parameters.items() if name in state and not (new_head and name.startswith("head."))
-    }
-    if there.num_patches != wanted.num_patches:
-        chosen["pos_embed"] = resample_abs_pos_embed(chosen["pos_embed"], list(model.grid_size))
-    wrong = [name for name, value in chosen.items() if value.shape != state[name].shape]
-    if wrong:
-        raise InputError(f"{path} does not fit the model: {wrong[0]} is {tuple(parameters[wrong[0]].shape)} there")
-    model.load_state_dict(chosen, strict=False)
-    aside = sorted({name.split(".")[0] for name in parameters if name not in chosen})
-    fresh = sorted({name.split(".")[0] for name in state if name not in chosen})
-    return (
-        f"{path}: {len(chosen)} tensors loaded; left aside: {', '.join(aside) or 'none'}; "
-        f"newly initialised: {', '.join(fresh) or 'none'}"
-    )

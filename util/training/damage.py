@@ -52,7 +52,15 @@ def check_content(content: dict, path: Path) -> None:
     position = content["model"].get("pos_embed")
     if position is not None and (position.ndim != 3 or position.shape[1] < 2):
         raise InputError(f"{path}: pos_embed is {tuple(position.shape)}, which is no position embedding")
-    expected = {"args": dict, "format": int, "epoch": int, "classes": list, "phase": str}
+    expected = {
+        "args": dict,
+        "format": int,
+        "epoch": int,
+        "classes": list,
+        "phase": str,
+        "variant": dict,
+        "decoder_heads": int,
+    }
     for name, kind in expected.items():
         if name in content and not isinstance(content[name], kind):
             raise InputError(f"{path}: {name} is {type(content[name]).__name__}, where a checkpoint has {kind.__name__}")

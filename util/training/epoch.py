@@ -65,13 +65,13 @@ class Epoch:
         loader.dataset.set_epoch(self.number)
         loader.sampler.set_epoch(self.number)
         loader.sampler.skip = self.done * loader.batch_size
-        left = self.batches - self.done
+        left, variant = self.batches - self.done, self._stepper.model.variant
         shown = track(islice(loader, left), f"epoch {self.number}", total=left, scale=loader.batch_size)
         for step, batch in enumerate(shown, self.done):
             seed_everything(self._seed, "step", self.number, step, distributed.rank())
             self._unchecked.append(batch["index"])
             batch = {name: value.to(self.precision.device, non_blocking=True) for name, value in batch.items()}
-            batch["image"] = normalize(batch["image"])
+            batch["image"] = normalize(batch["image"], variant.mean, variant.std)
             yield batch
 
     def adjust_learning_rate(self) -> None:

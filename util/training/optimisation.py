@@ -13,7 +13,7 @@ from util.system.workplace import Precision
 
 def layer_index(name: str, depth: int) -> int:
     """MAE's numbering of a parameter's layer: 0 for the embeddings, 1 to ``depth`` for blocks, ``depth + 1`` after them."""
-    if name in ("cls_token", "pos_embed") or name.startswith("patch_embed."):
+    if name in ("cls_token", "pos_embed") or name.startswith(("patch_embed.", "norm_pre.")):
         return 0
     if name.startswith("blocks."):
         return int(name.split(".")[1]) + 1
@@ -79,7 +79,7 @@ class Stepper:
     """Turns losses into optimiser steps.
 
     Args:
-        model: what is trained (for clipping).
+        model: what is trained (for clipping); its ``variant`` says how pixels are normalised.
         optimizer: its groups carry ``lr_scale``.
         schedule: gives the learning rate before every step.
         precision: of the forward pass; fp16 gets a gradient scaler.

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from util.retired import refuse_retired
+from util.options.retired import refuse_retired
 from util.system.console import say
 from util.system.errors import InputError
 from util.system.workplace import named_folder

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from torch.utils.data import DataLoader
 
-from util.options import SaveEvery
+from util.evaluation.figure import save
+from util.options.parser import SaveEvery
 from util.system import distributed, interruption
 from util.system.console import say, time_left
 from util.system.errors import InputError
@@ -30,7 +31,7 @@ class About:
         phase: "pretrain", "finetune" or "segmentation".
         options: all of them, plain values.
         classes: their names.
-        departures: from the protocol (:func:`util.protocol.departures`).
+        departures: from the protocol (:func:`util.options.protocol.departures`).
     """
 
     phase: str
@@ -164,10 +165,10 @@ class Training:
         )
         say(f"epoch {epoch.number} of {self._epochs}: {shown}  ({left} left)")
 
-    def show(self, name: str, figure, epoch: Epoch) -> None:
-        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder, and in TensorBoard."""
+    def show(self, name: str, figure, epoch: Epoch, formats: Iterable[str] = ("png",)) -> None:
+        """Keep a picture of an epoch: ``NAME-EPOCH.png`` in the folder (or in other ``formats``), and in TensorBoard."""
         if distributed.is_main():
-            figure.savefig(self.workplace.folder / f"{name}-{epoch.number}.png")
+            save(figure, self.workplace.folder, f"{name}-{epoch.number}", formats)
             self._log.figure(name, figure, epoch.number)
 
     def close(self) -> None:
@@ -193,6 +194,7 @@ class Training:
             "args": self.about.options,
             "classes": self.about.classes,
             "precision": self.workplace.precision.name,
+            "variant": self._stepper.model.variant.plain(),
             "model": self._stepper.model.state_dict(),
             **self._stepper.state_dict(),
             "best": self.best,
@@ -231,7 +233,7 @@ class Training:
 
 # Options that may differ in a resumed run without a word
 PLACES = (
-    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint"),
+    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint", "init"),
     *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
 )
 

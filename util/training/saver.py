@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from util.options import SaveEvery
+from util.options.parser import SaveEvery
 from util.system import distributed
 from util.system.errors import DiskError
 from util.training import checkpoint

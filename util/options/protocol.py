@@ -2,19 +2,22 @@
 
 import argparse
 
-from util.options import MASK_RATIO, THROW_RATIO, plain
-from util.retired import add_retired_options
+from util.options.parsed import plain
+from util.options.parser import MASK_RATIO, THROW_RATIO, Parser
+from util.options.retired import add_retired_options
 
 NOT_OF_THE_METHOD = (  # options of data, places and machine, which no protocol speaks of
     *("protocol", "data_path", "num_classes", "num_workers", "cache", "on_bad_image", "pin_mem", "lesion_masks"),
     *("patients", "on_patient_leak", "on_leak", "split", "ordered"),
     *("output_dir", "log_dir", "overwrite", "resume", "start_epoch", "save_every", "keep", "finetune", "eval"),
     *("device", "amp", "compile", "seed", "print_freq", "preview_every"),
+    *("figure_format", "figure_width"),
 )
+PLACES = ("init", "checkpoint", "root", "name", "dataset")  # more options that hold a path or name one
 
 
 def parse(
-    parser: argparse.ArgumentParser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
+    parser: Parser, arguments: list[str] | None, protocols: dict[str, dict], recorded: dict | None = None
 ) -> argparse.Namespace:
     """Parse a command line. What is not typed comes from a checkpoint, else from the protocol, else from the option itself.
 
@@ -22,7 +25,7 @@ def parse(
         protocols: by name, what the options say under it; "paper" is followed where nothing says otherwise.
         recorded: options that a checkpoint was made with. A protocol that is typed goes before them.
     """
-    parser.add_argument(
+    parser.groups["running"].add_argument(
         "--protocol",
         type=protocol_name,
         choices=tuple(protocols),
@@ -56,6 +59,12 @@ def departures(args: argparse.Namespace, protocol: argparse.Namespace) -> dict[s
         for name, value in plain(args).items()
         if name not in NOT_OF_THE_METHOD and value != defaults[name]
     }
+
+
+def settings(options: dict) -> dict:
+    """The options of the method, without those of data, places and machine: what may be passed on with a model."""
+    left_out = {*NOT_OF_THE_METHOD, *PLACES} - {"protocol"}
+    return {name: value for name, value in options.items() if name not in left_out}
 
 
 def describe(name: str, departures: dict[str, tuple]) -> str:

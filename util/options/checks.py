@@ -2,7 +2,6 @@
 
 import argparse
 
-from util.data.augment import PolicyAugment
 from util.masking import hidden_counts
 from util.system import distributed
 from util.system.errors import InputError
@@ -62,6 +61,8 @@ def finetuning(args: argparse.Namespace) -> None:
             f"--unmasked_epochs {args.unmasked_epochs}: no epoch is masked anyway; add --masking attention or random"
         )
     if args.aa:
+        from util.data.augment import PolicyAugment  # timm takes a second to load
+
         PolicyAugment.check(args.aa)
     if args.cutmix_minmax and args.cutmix_minmax[0] > args.cutmix_minmax[1]:
         low, high = args.cutmix_minmax

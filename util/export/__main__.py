@@ -1,0 +1,92 @@
+"""Export a checkpoint for timm, Hugging Face, ONNX Runtime or safetensors, with its pre-processing and a model card.
+
+    python -m util.export CHECKPOINT --to timm DIR
+
+Each export is loaded again by the library that it is for, and compared with the model itself before DIR is made.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from models_msmae import load_model
+from util.export import hugging_face_format, onnx_format, safetensors_format, timm_format
+from util.export.card import find_metrics, write_card
+from util.export.exported import LARGEST_DIFFERENCE, Exported
+from util.maps import sources
+from util.system.console import say
+from util.system.errors import InputError, run_script
+from util.training.damage import plainly
+from util.weights.sources import load_weights
+
+FORMATS = {
+    "timm": timm_format.write,
+    "hf": hugging_face_format.write,
+    "onnx": onnx_format.write,
+    "safetensors": safetensors_format.write,
+}
+
+
+def get_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m util.export", description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of pre-training or fine-tuning, or other weights")
+    parser.add_argument("--to", choices=tuple(FORMATS), required=True, help="what is to read it")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go; it must not exist, or be empty")
+    parser.add_argument(
+        "--with_map",
+        type=sources.parse,
+        nargs="?",
+        const="last",
+        metavar="SOURCE",
+        help="onnx: the attention map as a second output: last (where no SOURCE is named), consensus or blockN",
+    )
+    parser.add_argument(
+        "--metrics", type=Path, metavar="FILE", help="metrics.json for the model card (default: that beside CHECKPOINT)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = get_args()
+    if args.with_map and args.to != "onnx":
+        raise InputError(f"--with_map is for --to onnx; leave it out for --to {args.to}")
+    if args.folder.exists() and (not args.folder.is_dir() or any(args.folder.iterdir())):
+        raise InputError(f"{args.folder} is there already: choose another folder")
+    origin = load_weights(args.checkpoint)
+    if origin.phase == "segmentation":
+        raise InputError(f"{args.checkpoint} is a segmentation model; only pre-training and fine-tuning can be exported")
+    metrics = find_metrics(Path(args.checkpoint), args.metrics)
+    exported = Exported(load_model(args.checkpoint), origin)
+
+    unfinished = args.folder.with_name(f".{args.folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{args.folder} cannot be made: {error.strerror}") from None
+    try:
+        options = {"map_source": args.with_map} if args.with_map else {}
+        written = FORMATS[args.to](exported, unfinished, **options)
+        if not written.difference <= LARGEST_DIFFERENCE:
+            raise InputError(
+                f"--to {args.to}: the outputs differ by {written.difference:.1e} of the largest; nothing was written"
+            )
+        write_card(exported, written, unfinished, metrics)
+        if args.folder.exists():
+            args.folder.rmdir()
+        os.replace(unfinished, args.folder)
+    except ImportError as error:
+        reason = f"a package cannot be imported ({plainly(error)}): pip install -r requirements-export.txt"
+        raise InputError(f"--to {args.to}: {reason}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for note in written.notes:
+        say(f"note: {note}")
+    share = f"{written.difference:.1e} of the largest"
+    say(f"checked with {written.library}: on random images, outputs differ by {share} at most")
+    say(f"written in {args.folder}: {', '.join(sorted(path.name for path in args.folder.iterdir()))}")
+
+
+if __name__ == "__main__":
+    run_script(main)

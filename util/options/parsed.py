@@ -1,0 +1,33 @@
+"""What becomes of parsed options: plain values for a checkpoint, arguments for a training, a line for a reader."""
+
+import argparse
+from pathlib import Path
+
+from torch import nn
+
+from util.options.parser import SaveEvery
+
+
+def plain(args: argparse.Namespace) -> dict:
+    """Options as a dictionary of plain values, as a checkpoint may hold them."""
+
+    def value_of(value):
+        return str(value) if isinstance(value, SaveEvery) else list(value) if isinstance(value, tuple) else value
+
+    return {name: value_of(value) for name, value in vars(args).items()}
+
+
+def of_training(args: argparse.Namespace) -> dict:
+    """The options of :class:`util.training.run.Training`, by its names."""
+    names = ("epochs", "seed", "save_every", "keep", "print_freq", "start_epoch", "overwrite")
+    return {**{name: getattr(args, name) for name in names}, "log_dir": Path(args.log_dir) if args.log_dir else None}
+
+
+def describe_model(
+    name: str, model: nn.Module, training: int, validation: int, classes: list[str], lr: float, effective_batch: int
+) -> str:
+    """A line on what is trained, on how many images, and how fast."""
+    return (
+        f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters; {training} training and {validation} "
+        f"validation images of {len(classes)} classes; learning rate {lr:.3g} for an effective batch of {effective_batch}"
+    )

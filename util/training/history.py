@@ -1,0 +1,82 @@
+"""Which images a checkpoint was trained on, as far as it tells, and whether some are to judge it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from util.data.copies import copies_of
+from util.data.records import read_records
+from util.system.errors import InputError
+from util.training import checkpoint
+
+
+class History(NamedTuple):
+    """What a checkpoint learnt from.
+
+    Attributes:
+        paths: of the training images that are at hand.
+        labels: whether the labels of these images were used.
+        unknown: why nothing, or not all, can be told; empty where all is known.
+    """
+
+    paths: set[str]
+    labels: bool
+    unknown: str
+
+
+def history(path: str | Path) -> History:
+    """The training images of a checkpoint, and of the one that it began from.
+
+    A checkpoint holds no names of images, only the ``--data_path`` of its run, and that may have changed since, or be of
+    another machine.
+    """
+    source = checkpoint.load(path, weights=False)
+    data_path, labels = source.options.get("data_path"), source.phase == "finetune" or bool(class_weight(source))
+    if source.phase not in ("pretrain", "finetune") or not data_path:
+        return History(set(), False, f"{path} does not say which images it was trained on")
+    found, unknown = set(), ""
+    try:
+        records = read_records(Path(data_path), ("train",), ("train",), on_patient_leak="note", note=_ignore)
+        found = {record.path for record in records}
+    except InputError:
+        unknown = f"the training images of {path}, {data_path}, are not at hand"
+    before = source.options.get("finetune")
+    if not before:
+        return History(found, labels, unknown)
+    if not Path(before).is_file():
+        return History(found, labels, unknown or f"{before}, from which {path} began, is not at hand")
+    earlier = history(before)
+    return History(found | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
+
+
+def class_weight(source: checkpoint.Checkpoint) -> float:
+    return source.options.get("class_weight", 0.1)
+
+
+def seen(judged: Sequence[str], known: History) -> set[str]:
+    """The images among ``judged`` that are training images of a checkpoint, or copies of such, byte for byte."""
+    real = {str(Path(path).resolve()) for path in known.paths}
+    same = {path for path in judged if str(Path(path).resolve()) in real}
+    return same | copies_of([path for path in judged if path not in same], list(known.paths)).keys()
+
+
+def remark(path: str, judged: Sequence[str], what: str) -> tuple[str, set[str]]:
+    """A line on the images that a checkpoint saw among those that judge it, empty if none; and these images.
+
+    Args:
+        path: of the checkpoint.
+        judged: paths of images.
+        what: they are, such as "test images".
+    """
+    known = history(path)
+    images = seen(judged, known)
+    if images:
+        labels = ", with their labels" if known.labels else ", without their labels"
+        return f"LEAK: {path} was trained on {len(images)} of the {len(judged)} {what}{labels}: the figures flatter", images
+    if known.unknown:
+        return f"{known.unknown}: if some of the {what} are among them, the figures flatter", images
+    return "", images
+
+
+def _ignore(_: str) -> None:
+    """A note on a table that is not this run's."""
