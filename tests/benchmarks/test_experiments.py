@@ -20,6 +20,7 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.system.errors import InputError
 from util.system.workplace import Precision
+from util.weights.variant import MAE
 
 RESULTS = json.loads(experiments.RESULTS.read_text())
 SECTION = re.search(r"^## The paper's experiment on a CPU.*?(?=^## )", (ROOT / "RESULTS.md").read_text(), re.M | re.S)[0]
@@ -63,6 +64,8 @@ def test_the_most_attended_tenth_is_deleted(phantoms):
     seen = []
 
     class Model(torch.nn.Module):
+        variant = MAE
+
         def attention_maps(self, pixels):
             return torch.arange(16.0).view(1, 1, 4, 4).expand(len(pixels), -1, -1, -1)
 
