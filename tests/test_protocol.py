@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import torch
@@ -228,7 +229,9 @@ def test_a_run_from_before_says_that_validation_images_are_resized_otherwise(cal
     checkpoint.save(path, **{**content, "format": 2})
     status, out, err = call(f"main_finetune.py --resume {path}")
     assert status == 0 and "bilinearly now" in out, err
-    status, out, err = call(f"main_finetune.py --resume {finetuned / 'checkpoint-last.pth'}")
+    status, out, err = call(
+        f"main_finetune.py --resume {shutil.copytree(finetuned, tmp_path / 'run') / 'checkpoint-last.pth'}"
+    )
     assert status == 0 and "bilinearly" not in out and "nothing to do" in out
 
 
