@@ -230,7 +230,7 @@ def test_a_run_from_before_says_that_validation_images_are_resized_otherwise(cal
     status, out, err = call(f"main_finetune.py --resume {path}")
     assert status == 0 and "bilinearly now" in out, err
     status, out, err = call(
-        f"main_finetune.py --resume {shutil.copytree(finetuned, tmp_path / 'run') / 'checkpoint-last.pth'}"
+        f"main_finetune.py --resume {shutil.copytree(finetuned, tmp_path / 'whole') / 'checkpoint-last.pth'}"
     )
     assert status == 0 and "bilinearly" not in out and "nothing to do" in out
 
