@@ -7,7 +7,7 @@ import joblib
 # How often a thread looks before it sleeps while it waits for the others. OpenMP's own choice is to look for
 # milliseconds, which on a machine that others use too takes the core from whoever the thread waits for.
 # (benchmarks/README.md "Shared machines")
-SPINS = "2000"
+SPINS = "1000"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # where users say it themselves
 
 if not any(name in os.environ for name in WAITING):
