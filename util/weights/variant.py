@@ -1,6 +1,7 @@
 """What an encoder's size does not tell: small differences between published ViTs, and how their pixels are scaled."""
 
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,15 @@ class Variant:
             raise InputError(f"{path}: its encoder has {min(unknown)}, which this version of the project does not know")
         given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         made = cls(**given)
-        colours = (made.mean, made.std)
         sound = {
             "norm_eps": isinstance(made.norm_eps, float) and 0 < made.norm_eps < 1,
             "layer_scale": isinstance(made.layer_scale, bool),
             "pre_norm": isinstance(made.pre_norm, bool),
             "act_layer": made.act_layer in ACTIVATIONS,
-            "num_heads": made.num_heads is None or (isinstance(made.num_heads, int) and made.num_heads > 0),
-            "mean": all(isinstance(each, tuple) and len(each) == 3 for each in colours),
+            "num_heads": made.num_heads is None or (type(made.num_heads) is int and made.num_heads > 0),  # True is no number
+            "mean": are_colours(made.mean),
+            "std": are_colours(made.std) and min(made.std) > 0,
         }
-        sound["std"] = sound["mean"] and all(isinstance(value, int | float) for each in colours for value in each)
-        sound["std"] = sound["std"] and min(made.std) > 0
         wrong = [name for name, is_sound in sound.items() if not is_sound]
         if wrong:
             raise InputError(f"{path}: {wrong[0]} of its encoder is {getattr(made, wrong[0])!r}, which cannot be")
@@ -71,6 +70,12 @@ class Variant:
             else "",
         ]
         return ", ".join(each for each in found if each)
+
+
+def are_colours(values: Any) -> bool:
+    """Whether these are three finite numbers: for red, green and blue."""
+    numbers = isinstance(values, tuple) and len(values) == 3 and all(type(each) in (int, float) for each in values)
+    return numbers and all(map(isfinite, values))
 
 
 def in_words(values: tuple[float, ...]) -> str:
