@@ -178,14 +178,12 @@ class Images(Dataset):
     ) -> tuple[list[Pixels | None], dict[str, Levels | None], dict[str, str]]:
         """Images where they are kept, the levels of those that can be read, and what is wrong with the others."""
         checked = Checked(self.root / self.split, reading)
-        levels: dict[str, Levels | None] = {}
+        known = set() if keep else {path for path in paths if path in checked}
+        levels: dict[str, Levels | None] = {path: checked.levels(path) for path in known}
         problems: dict[str, str] = {}
 
         def read(path: str) -> Pixels | None:
             try:
-                if not keep and path in checked:
-                    levels[path] = checked.levels(path)
-                    return None
                 pixels = read_pixels(path, reading)
                 levels[path] = levels_of(pixels)
                 return pixels if keep else None
@@ -195,11 +193,13 @@ class Images(Dataset):
                 problems[path] = str(error)
                 return None
 
+        new = [path for path in paths if path not in known]
         with ThreadPoolExecutor(default_threads()) as pool:
-            images = list(track(pool.map(read, paths), f"reading {self.split}", total=len(paths)))
+            images = dict(zip(new, track(pool.map(read, new), f"reading {self.split}", total=len(new)), strict=True))
         levels = {path: levels[path] for path in paths if path in levels}
-        checked.remember(levels)
-        return images, levels, {path: problems[path] for path in paths if path in problems}
+        if new:
+            checked.remember(levels)
+        return [images.get(path) for path in paths], levels, {path: problems[path] for path in paths if path in problems}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -243,13 +243,14 @@ def settled(reading: Reading, levels: Sequence[Levels | None], name: str) -> Rea
 
 def mention_ignored(files: LabelledFiles) -> None:
     """Say which files beside the images are no images, lest a user think they are used."""
-    folder = files.root / files.split
+    folder, used = files.root / files.split, set(files.paths)
     beside = (
-        Path(top) / name
+        Path(path)
         for top, _, names in os.walk(folder)
         if Path(top) != folder  # in the folders of classes
-        for name in names
-    )  # fmt: skip
+        for path in (os.path.join(top, name) for name in names)
+        if path not in used
+    )
     others = Counter(
         path.suffix or "no extension"
         for path in beside
