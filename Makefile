@@ -9,7 +9,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PHANTOMS = demo/phantoms
-EVAL ?= demo/eval
 # the relevance points best after so short a pre-training
 PRETRAIN = --protocol tuned --map relevance --map_temperature 1 --model msmae_vit_micro_patch8 --input_size 64 \
 	--epochs 30 --warmup_epochs 2 --sam_epoch 15 --loc_interval 5 --blr 8e-3 --class_weight 0.5
@@ -66,16 +65,17 @@ ablation: $(VENV)/ready
 		--rows MAE AMT "MSMAE, pre-training only" MSMAE "supervision alone" "split batch" "split batch, SAM"
 
 figures: $(VENV)/ready
-	test -f $(EVAL)/roc.png || $(MAKE) demo
 	test -f demo/pretrain/checkpoint-last.pth || $(MAKE) demo
+	cp demo/pretrain/sheet-29.png Fig/sheet.png
 	test -d demo/segmentation || $(BIN)/python -m util.phantom demo/segmentation --train 400 --val 100 --size 64 --segmentation
 	$(BIN)/python segmentation/train.py --protocol tuned --root demo/segmentation \
 		--checkpoint demo/pretrain/checkpoint-last.pth --batch_size 8 --epochs 12 --optimizer AdamW --lr 5e-4 --warmup_epochs 1 \
 		--flips --device cpu --output_dir demo/segment --resume auto
 	$(BIN)/python segmentation/train.py --evaluate demo/segment/checkpoint-last.pth --root demo/segmentation --device cpu \
 		--output_dir demo/segment-eval --overwrite
+	cp demo/segment-eval/sheet.png Fig/segment.png
 	$(BIN)/python -m benchmarks.speed --parts efficiency --output benchmarks/efficiency.json
-	$(BIN)/python -m benchmarks.pictures --eval $(EVAL) --segmentation demo/segment-eval
+	$(BIN)/python -m benchmarks.pictures
 
 $(VENV)/ready: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,11 +1,7 @@
-"""The pictures of the README, each from a run or from the benchmark's figures; ``make figures`` calls this.
-
-python -m benchmarks.pictures --eval demo/eval --segmentation output_dir/busi-setr-eval
-"""
+"""Draw the README's pipeline, and what a fine-tuning costs from the benchmark's figures; ``make figures`` calls this."""
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,13 +135,7 @@ def efficiency(content: dict) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--eval", type=Path, metavar="FOLDER", help="of main_finetune.py --eval: results1.png, tsne.png, ..."
-    )
-    parser.add_argument(
-        "--segmentation", type=Path, metavar="FOLDER", help="of segmentation/train.py --evaluate: segment.png"
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--efficiency", type=Path, default=Path("benchmarks/efficiency.json"), metavar="FILE", help="measured"
     )
@@ -159,14 +149,6 @@ def main() -> None:
     if options.efficiency.is_file():
         efficiency(json.loads(options.efficiency.read_text())).savefig(options.output_dir / "efficiency.png")
         made.append("efficiency.png")
-    copies = [(options.eval, "roc.png", "results1.png"), (options.eval, "tsne.png", "tsne.png")]
-    copies += [(options.eval, "attention.png", "attention.png"), (options.segmentation, "sheet.png", "segment.png")]
-    for folder, source, name in copies:
-        if folder:
-            if not (folder / source).is_file():
-                raise InputError(f"{folder} holds no {source}; evaluate into it first")
-            shutil.copyfile(folder / source, options.output_dir / name)
-            made.append(name)
     print(f"written in {options.output_dir}: {', '.join(made)}")
 
 
