@@ -24,6 +24,11 @@ RUN_FILES = (
     *("log.txt", "run.json", "bad-batch.txt", "skipped.txt"),
 )
 
+EMULATED = {  # number formats that a processor computes in only with one of these features
+    "bf16": {"amx_bf16", "avx512_bf16", "bf16"},
+    "fp16": {"amx_fp16", "avx512_fp16", "asimdhp", "fphp"},
+}
+
 
 def choose_device(name: str | None) -> torch.device:
     """The device asked for, checked; without one, CUDA where there is one and the CPU otherwise."""
@@ -46,15 +51,24 @@ def choose_precision(amp: str, device: torch.device) -> str:
     """
     if amp == "tf32" and device.type != "cuda":
         raise InputError("--amp tf32 is for a GPU; use --amp auto or fp32")
+    known = processor_features() if device.type == "cpu" else None
+    if amp in EMULATED and known is not None and not known & EMULATED[amp]:
+        say(
+            f"note: --amp {amp}: this processor has no arithmetic for it; emulated, it took ten times as long as fp32 in a trial"
+        )
     if amp != "auto":
         return amp
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    return "bf16" if known and known & EMULATED["bf16"] else "fp32"
+
+
+def processor_features() -> set[str] | None:
+    """What the processor says that it can do, in Linux's words; None where the system does not tell."""
     try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
+        return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        flags = set()
-    return "bf16" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "fp32"
+        return None
 
 
 class Named(Protocol):
