@@ -53,9 +53,7 @@ def choose_precision(amp: str, device: torch.device) -> str:
         raise InputError("--amp tf32 is for a GPU; use --amp auto or fp32")
     known = processor_features() if device.type == "cpu" else None
     if amp in EMULATED and known is not None and not known & EMULATED[amp]:
-        say(
-            f"note: --amp {amp}: this processor has no arithmetic for it; emulated, it took ten times as long as fp32 in a trial"
-        )
+        say(f"note: --amp {amp}: this processor has no arithmetic for it; emulated, it took ten times as long as fp32")
     if amp != "auto":
         return amp
     if device.type == "cuda":
