@@ -8,17 +8,17 @@ was stopped goes on where it was: the same command continues.
 
 import argparse
 import json
-import os
 import shlex
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.ablation.rows import PRESETS, PRETRAININGS, ROWS, finetuning_settings, pretraining_settings
-from benchmarks.ablation.stages import ROOT, Stage, figures, run
+from benchmarks.ablation.stages import Stage, figures, run
 from benchmarks.ablation.tables import tables
+from benchmarks.record import ROOT, revision
 from util.data.folders import open_splits
+from util.system import cores
 from util.system.console import time_left
 from util.system.errors import InputError, run_script
 
@@ -62,12 +62,6 @@ def every_nth(source: Path, part: Path, every: int) -> Path:
     return part
 
 
-def revision() -> str:
-    """The commit of this checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
-
-
 class Ablation:
     """The stages of the chosen rows and seeds, and the results file that gathers their figures."""
 
@@ -96,31 +90,29 @@ class Ablation:
         if changed := [f"{key} {then.get(key)}, now {now}" for key, now in self.setting.items() if then.get(key) != now]:
             raise InputError(f"{self.path} was made with {changed[0]}: give another --name or --results")
 
-    def pretrainings(self, seed: int) -> dict[str, Stage]:
-        settings = {name: pretraining_settings(self.pretraining, name) for name in PRETRAININGS}
-        return {
-            name: Stage("pretraining", name, self.work, own | self.shared | {"seed": seed}) for name, own in settings.items()
+    def missing(self, seed: int) -> tuple[list[Stage], list[Stage]]:
+        """What the results lack: pre-trainings, and the fine-tunings of the rows."""
+        shared = {**self.shared, "seed": seed}
+        starts = {
+            name: Stage("pretraining", name, self.work, pretraining_settings(self.pretraining, name) | shared)
+            for name in PRETRAININGS
         }
-
-    def missing(self, seed: int) -> tuple[list[Stage], list[Stage], list[Stage]]:
-        """What the results lack: pre-trainings, those that begin with the first half of one of these, and fine-tunings."""
-        starts, rows = self.pretrainings(seed), []
-        for row in ROWS:
-            if row.name in self.options.rows:
-                settings = finetuning_settings(self.finetuning, row) | self.shared | {"seed": seed}
-                rows.append(Stage("cells", row.name, self.work, settings, starts.get(row.start or row.name)))
+        rows = [
+            Stage(
+                "cells", row.name, self.work, finetuning_settings(self.finetuning, row) | shared, starts.get(row.pretraining)
+            )
+            for row in ROWS
+            if row.name in self.options.rows
+        ]
         missing = [row for row in rows if not self.measured(row)]
-        wanted = [row.start for row in rows if row.start and (row in missing or not self.measured(row.start))]
-        needed = [stage for stage in starts.values() if stage in wanted]
-        halves = [stage.before_sam() for stage in needed]
-        first = [stage for number, stage in enumerate(needed) if halves[number] not in halves[:number]]
-        return first, [stage for stage in needed if stage not in first], missing
+        wanted = {row.start for row in rows if row.start and (row in missing or not self.measured(row.start))}
+        return [stage for stage in starts.values() if stage in wanted], missing
 
     def measured(self, stage: Stage) -> bool:
         return str(stage.settings["seed"]) in self.results[stage.kind].get(stage.name, {})
 
     def measure(self, stage: Stage) -> dict:
-        run(stage, self.pretrainings(stage.settings["seed"]).values(), cores=max(1, os.cpu_count() // self.options.jobs))
+        run(stage, cores=max(1, cores.usable() // self.options.jobs))
         return figures(stage, self.setting["images"])
 
     def run(self) -> None:

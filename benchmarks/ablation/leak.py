@@ -1,13 +1,10 @@
 """Does the masking give the label away? A probe that sees nothing of an image but where its visible patches are.
 
-    python -m benchmarks.ablation.leak CHECKPOINT --data_path DIR
-
 A masking that follows lesions tells a little of the class, by their place; a map made from the label may tell it all, and a
 network could then read the class off the positions of its tokens. For every source of maps of a pre-trained model: the
 cross-validated accuracy of a logistic regression on which patches SAM leaves visible.
 """
 
-import argparse
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +21,7 @@ from util.data.inference import Inference
 from util.data.reading import Reading
 from util.maps.sources import canonical, maps_by_source
 from util.masking import SAM
-from util.system.errors import InputError, run_script
+from util.system.errors import InputError
 from util.system.workplace import Precision, choose_device, choose_precision
 from util.training import checkpoint
 
@@ -64,17 +61,3 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
         drawn_by = maps[canonical(used, len(model.blocks))]
         accuracies["as SAM draws"] = probe_accuracy(drawn_by, labels, replace(plain, temperature=options["map_temperature"]))
     return accuracies | {"most frequent": Counter(labels.tolist()).most_common(1)[0][1] / len(labels)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path, help="of main_pretrain.py")
-    parser.add_argument("--data_path", required=True, metavar="DIR", help="as the entry scripts take it")
-    parser.add_argument("--device", help="as the entry scripts take it")
-    options = parser.parse_args()
-    for source, accuracy in leaks(options.checkpoint, options.data_path, options.device).items():
-        print(f"{source:<16}{100 * accuracy:6.1f} %")
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -39,7 +39,11 @@ class Row(NamedTuple):
     against: str | None
     asks: str
     finetuning: dict = ALL
-    start: str | None = None  # the pre-training, where it is not the one of the row's name, if there is one
+    start: str = ""  # the pre-training, where it is not the one of the row's name, if there is one
+
+    @property
+    def pretraining(self) -> str:
+        return self.start or self.name
 
 
 ROWS = (

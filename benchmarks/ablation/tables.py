@@ -1,14 +1,14 @@
 """The results of the ablation as Markdown: measures times rows, as they are and as differences, and what the maps show."""
 
-import math
 from collections.abc import Iterable
 from statistics import mean, stdev
 
-from scipy.stats import t
+from scipy.stats import ttest_1samp
 
 from benchmarks.ablation.rows import PRETRAININGS, ROWS
+from benchmarks.record import table
 
-MEASURES = {"top-1 (%)": 2, "best epoch (%)": 2, "minutes": 1, "PFLOP": 2, "head (%)": 2, "gain": 2, "pointing (%)": 2}
+MEASURES = {"top-1 (%)": 2, "best epoch (%)": 2, "minutes": 1, "head (%)": 2, "gain": 2, "pointing (%)": 2}
 OF_PRETRAINING = ("head (%)", "gain", "pointing (%)")
 SOURCES = ("last", "consensus", "relevance", "label", "as SAM draws")
 OF_MAPS = {"gain": (1, 2), "pointing": (100, 2), "average_precision": (1, 3), "leak": (100, 2)}  # scale, digits
@@ -25,14 +25,12 @@ def row_names(results: dict) -> list[str]:
 
 
 def measures(results: dict, row: str, seed: str) -> dict[str, float]:
-    """What is measured of a row: its fine-tuning, the time and operations of both phases, how its pre-training ended."""
+    """What is measured of a row: its fine-tuning, the time of both phases, how its pre-training ended."""
     cell = results["cells"][row][seed]
-    values = {"top-1 (%)": 100 * cell["top1"], "best epoch (%)": 100 * cell["best_top1"]}
-    values |= {"minutes": cell["minutes"], "PFLOP": cell["petaflops"]}
+    values = {"top-1 (%)": 100 * cell["top1"], "best epoch (%)": 100 * cell["best_top1"], "minutes": cell["minutes"]}
     if cell["pretraining"]:
         start = results["pretraining"][cell["pretraining"]][seed]
         values["minutes"] += start["minutes"]
-        values["PFLOP"] += start["petaflops"]
         end = start["looks"][-1]
         if PRETRAININGS.get(cell["pretraining"], {}).get("class_weight") != 0:
             values["head (%)"] = 100 * end["val_top1"]
@@ -49,8 +47,8 @@ def spread(values: list[float], digits: int) -> str:
 
 def interval(differences: list[float]) -> tuple[float, float, float]:
     """Mean of paired differences (two or more), and the ends of its 95 % interval by Student's t."""
-    half = t.ppf(0.975, len(differences) - 1) * stdev(differences) / math.sqrt(len(differences))
-    return mean(differences), mean(differences) - half, mean(differences) + half
+    low, high = ttest_1samp(differences, 0).confidence_interval()
+    return mean(differences), low, high
 
 
 def difference(results: dict, row: str, other: str, measure: str) -> str:
@@ -63,11 +61,6 @@ def difference(results: dict, row: str, other: str, measure: str) -> str:
     if len(differences) < 3:
         return f"{mean(differences):+.2f} ({'one seed' if len(differences) == 1 else 'two seeds'})"
     return "{:+.2f} ({:+.2f} to {:+.2f})".format(*interval(differences))
-
-
-def table(header: Iterable[str], lines: list[list]) -> str:
-    lines = [[*header], ["---" for _ in header], *lines]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def reached(results: dict) -> str:
@@ -141,8 +134,8 @@ The commands are in `{setting["name"]}.json`.
 
 ## What the rows reach
 
-Top-1 is that of the last epoch, beside the best epoch's by `val/` itself. Minutes and operations are those of the training
-steps of both phases. The head's top-1, and gain and pointing of the map as SAM draws by it, are of the end of pre-training.
+Top-1 is that of the last epoch, beside the best epoch's by `val/` itself. Minutes are those of the training steps
+of both phases. The head's top-1, and gain and pointing of the map as SAM draws by it, are of the end of pre-training.
 
 {reached(results)}
 

@@ -15,11 +15,10 @@ import shlex
 import subprocess
 import sys
 
-from benchmarks.ablation.__main__ import revision
-from benchmarks.ablation.stages import ROOT
 from benchmarks.experiments.cells import RUNS, Run
 from benchmarks.experiments.gather import gather
 from benchmarks.experiments.tables import tables
+from benchmarks.record import ROOT, revision
 from util.system.errors import InputError, run_script
 
 RESULTS = ROOT / "benchmarks" / "results" / "paper-on-cpu.json"

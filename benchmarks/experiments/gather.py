@@ -1,13 +1,12 @@
 """What is kept of a finished run: right answers at its last epoch, its curve and cost, and what its map finds."""
 
-import json
 import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.ablation.stages import ran_on
+from benchmarks.record import ran_on, read_lines
 from models_msmae import load_model
 from models_vit import VisionTransformer
 from util.data.copies import copies_of
@@ -21,10 +20,6 @@ from util.system.seeds import seed_everything
 from util.system.workplace import Precision
 
 DELETED = 0.1  # share of the patches
-
-
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def count(right: Tensor) -> dict:

@@ -4,9 +4,10 @@ import json
 
 from matplotlib.figure import Figure
 
-from benchmarks.experiments.__main__ import RESULTS, ROOT
+from benchmarks.experiments.__main__ import RESULTS
 from benchmarks.experiments.cells import LONG, ROWS
 from benchmarks.experiments.tables import NOT_RUN, PAPER, TITLES, ended, top1
+from benchmarks.record import ROOT
 
 COLORS = ("#D55E00", "#0072B2", "#009E73")  # of the maskings
 

@@ -2,8 +2,8 @@
 
 from statistics import mean
 
-from benchmarks.ablation.tables import table
 from benchmarks.experiments.cells import LONG, ROWS, RUNS
+from benchmarks.record import table
 
 PAPER = {"btmd": (2072, 2106), "busi": (181, 233)}  # the paper's figures as right answers (inferred, docs/datasets.md)
 TITLES = {"btmd": "Brain Tumor MRI", "busi": "BUSI", "phantoms": "phantoms"}
