@@ -106,13 +106,13 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
         ordered=args.ordered,
     )
     results |= decision_results(decision, known, split, classes, images.patients, args.prevalence)
-    found = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
+    predictions = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
     if choice:
         decided.save(source, evaluated.path, decision)
         distributed.barrier()
     results["checkpoint_sha256"] = replace(evaluated).sha256
     describe(workplace, "eval", parsed.plain(args), resumed=source)
-    written = write_evaluation(workplace.folder, results, found, decision, features.numpy() if args.features else None)
+    written = write_evaluation(workplace.folder, results, predictions, decision, features.numpy() if args.features else None)
     say(f"evaluated: {split}")
     say(in_words(results))
     drawn = draw_pictures(
@@ -147,12 +147,12 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
     read = [index for index, path in enumerate(files.paths) if path not in problems]
     prediction.check_read(workplace.folder, problems, len(images))
     done = files.some(read)
-    found = Predictions(done.paths, decision.probabilities(logits[read].numpy()), classes, patients=done.patients)
+    predictions = Predictions(done.paths, decision.probabilities(logits[read].numpy()), classes, patients=done.patients)
     prediction.clear_prediction(workplace.folder)
     describe(workplace, "predict", parsed.plain(args), resumed=source)
     overlays = draw_overlays(workplace.folder, model, images, inference, args.map, read) if args.overlays else None
     written = prediction.write_prediction(
-        *(workplace.folder, found, decision),
+        *(workplace.folder, predictions, decision),
         checkpoint=args.resume,
         fingerprint=files.fingerprint,
         problems=problems,
@@ -160,7 +160,7 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
         overlays=overlays,
         map_source=args.map,
     )
-    say(prediction.in_words(found, decision, problems))
+    say(prediction.in_words(predictions, decision, problems))
     say(f"written in {workplace.folder}: {', '.join(written)}")
     distributed.stop()
     if problems:

@@ -41,7 +41,7 @@ def arrow(axis: Axes, start: tuple, end: tuple, color: str = "0.25", bend: float
     axis.add_patch(style)
 
 
-def place(axis: Axes, picture: np.ndarray, x: float, y: float, side: float, title: str) -> None:
+def draw(axis: Axes, picture: np.ndarray, x: float, y: float, side: float, title: str) -> None:
     axis.imshow(picture, extent=(x, x + side, y, y + side), interpolation="nearest", zorder=2, aspect="auto")
     axis.text(x + side / 2, y + side + 0.06, title, ha="center", va="bottom", fontsize=8)
 
@@ -81,7 +81,7 @@ def pipeline() -> Figure:
             (3.7, decision, "SAM's decision"),
             (5.45, seen, "visible quarter"),
         ):
-            place(axis, picture, x, y, 1.25, title)
+            draw(axis, picture, x, y, 1.25, title)
             arrow(axis, (x + 1.29, y + 0.62), (x + 1.71 if x < 5 else 6.93, y + 0.62))
         box(axis, 6.95, y + 0.3, 1.1, 0.65, "ViT encoder", "#CFE6F5")
         arrow(axis, (7.3, y + 0.27), (2.6, y - 0.03), GREEN, bend=-0.1, dashed=True)

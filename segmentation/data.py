@@ -123,8 +123,8 @@ class Pairs:
         reading: Reading = AS_IT_IS,
     ):
         self.root, self.split = Path(root), split
-        found = find_files(self.root, split, img_ext, mask_ext)
-        self.files = [each for each in found if str(each.image) not in without]
+        files = find_files(self.root, split, img_ext, mask_ext)
+        self.files = [each for each in files if str(each.image) not in without]
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
         keep = decoded_bytes(self.paths, reading) * (3 + len(self.classes)) / 3 < available_memory() / 3

@@ -40,8 +40,8 @@ def intervals(counts: Counts, classes: list[str], resamples: int = 1000, seed: i
     return {
         **{kind: {name: interval(kind, name) for name in METRICS} for kind in KINDS},
         "per_class": {
-            own: {kind: {name: interval(kind, name, index) for name in METRICS} for kind in KINDS}
-            for index, own in enumerate(classes)
+            class_name: {kind: {name: interval(kind, name, index) for name in METRICS} for kind in KINDS}
+            for index, class_name in enumerate(classes)
         },
     }
 
@@ -51,10 +51,10 @@ def weighted(counts: Counts, weights: torch.Tensor) -> dict[tuple[str, str], np.
 
     NaN where a metric is not defined in a set.
     """
-    found = {}
+    metrics = {}
     for name, values in metrics_of(counts).items():
         there = (~values.isnan()).double()
-        found["per_image", name] = ((weights @ values.nan_to_num(0)) / (weights @ there)).numpy()
+        metrics["per_image", name] = ((weights @ values.nan_to_num(0)) / (weights @ there)).numpy()
     for name, values in metrics_of(Counts(*(weights @ each.double() for each in counts))).items():
-        found["whole_set", name] = values.numpy()
-    return found
+        metrics["whole_set", name] = values.numpy()
+    return metrics

@@ -124,7 +124,7 @@ def table(results: dict) -> str:
             for name, each in results["per_class"].items()
         }
     lines = [f"{'in brackets 95 % intervals':<36}{'IoU':<26}{'Dice (F1)':<26}{'sensitivity':>11}{'specificity':>13}"]
-    for name, (row, own) in rows.items():
-        overlaps = "".join(f"{with_interval(row[metric], own.get(metric), percent=True):<26}" for metric in ("iou", "dice"))
-        lines.append(f"{name:<36}{overlaps}{100 * row['sensitivity']:>9.2f} %{100 * row['specificity']:>11.2f} %")
+    for title, (row, limits) in rows.items():
+        overlaps = "".join(f"{with_interval(row[name], limits.get(name), percent=True):<26}" for name in ("iou", "dice"))
+        lines.append(f"{title:<36}{overlaps}{100 * row['sensitivity']:>9.2f} %{100 * row['specificity']:>11.2f} %")
     return "\n".join(lines)

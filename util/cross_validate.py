@@ -111,12 +111,12 @@ def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold])
     Raises:
         InputError: where the folder holds a cross-validation of other tables or options, or something else.
     """
-    path, own = args.output_dir / "run.json", {"checkpoint": args.checkpoint, "ordered": args.ordered}
+    path, settings = args.output_dir / "run.json", {"checkpoint": args.checkpoint, "ordered": args.ordered}
     tables = {fold.table.name: digest(str(fold.table)) for fold in folds}
     now = {
         "phase": "cross-validation",
         "command": ["python", "-m", "util.cross_validate", *sys.argv[1:]],
-        "options": {**own, **{f"{phase} {name}": value for phase in options for name, value in options[phase].items()}},
+        "options": {**settings, **{f"{phase} {name}": value for phase in options for name, value in options[phase].items()}},
         "environment": environment(torch.device("cpu")),
         "tables": tables,
         "finished": {},

@@ -108,17 +108,17 @@ def draw_ventricles(rng: np.random.Generator, view: str, x: np.ndarray, y: np.nd
 
 def draw_lesion(kind: str, rng: np.random.Generator, head: Head, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Opacity ``[S, S]`` and brightness ``[S, S]`` of one lesion in its place."""
-    place = rng.uniform(0, 2 * math.pi)
+    direction = rng.uniform(0, 2 * math.pi)
     radius = {"ring": rng.uniform(0.20, 0.34), "skull": rng.uniform(0.22, 0.36), "base": rng.uniform(0.13, 0.19)}[kind]
     if kind == "ring":
         depth = rng.uniform(0.25, 0.95 - radius)
     elif kind == "skull":
         depth = 1 - 0.35 * radius
     else:
-        place, depth = math.pi / 2 + rng.normal(0, 0.06), 0.92 - radius
+        direction, depth = math.pi / 2 + rng.normal(0, 0.06), 0.92 - radius
     # offsets from the lesion's centre in units of the brain's radius
-    u = head.depth * np.cos(head.angle) - depth * math.cos(place)
-    v = head.depth * np.sin(head.angle) - depth * math.sin(place)
+    u = head.depth * np.cos(head.angle) - depth * math.cos(direction)
+    v = head.depth * np.sin(head.angle) - depth * math.sin(direction)
     shape = 1 + 0.12 * smooth_noise(rng, size, 5)
     distance = np.hypot(u, v * rng.uniform(0.85, 1.15)) / shape
     opacity = soft((radius - distance) * head.radius) * head.brain

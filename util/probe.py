@@ -81,17 +81,17 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, patients: np.ndarray 
 
 def probabilities_of(classifier, features: np.ndarray, classes: int) -> np.ndarray:
     """``[N, classes]``, zero for a class that no training image had."""
-    found = np.zeros((len(features), classes))
-    found[:, classifier.classes_] = classifier.predict_proba(features)
-    return found
+    full = np.zeros((len(features), classes))
+    full[:, classifier.classes_] = classifier.predict_proba(features)
+    return full
 
 
 def judge(probabilities: np.ndarray, images: Images) -> dict:
     """Metrics with their 95 % intervals, ready for JSON."""
     labels = images.labels.numpy()
     metrics = classification_metrics(labels, probabilities, images.classes)
-    found = intervals(labels, probabilities, images.classes, images.patients)
-    return {name: metrics[name] for name in SHOWN} | {"intervals": {name: found[name] for name in SHOWN}}
+    full = intervals(labels, probabilities, images.classes, images.patients)
+    return {name: metrics[name] for name in SHOWN} | {"intervals": {name: full[name] for name in SHOWN}}
 
 
 def table(results: dict) -> str:

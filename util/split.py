@@ -146,10 +146,10 @@ def check_numbers(records: list[Record], parts: int, by_patient: bool) -> None:
     units: dict[str, set[str | None]] = {}
     for record in records:
         units.setdefault(record.label, set()).add(record.patient if by_patient else record.path)
-    for label, own in sorted(units.items()):
-        if len(own) < parts:
+    for label, members in sorted(units.items()):
+        if len(members) < parts:
             what = "patients" if by_patient else "images"
-            raise InputError(f"class {label} has {len(own)} {what}: too few for {parts} parts")
+            raise InputError(f"class {label} has {len(members)} {what}: too few for {parts} parts")
 
 
 def summary(records: list[Record], splits: np.ndarray) -> str:

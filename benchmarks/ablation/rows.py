@@ -103,7 +103,7 @@ def finetuning_settings(preset: dict, row: Row) -> dict:
     return {**settings, "loc_interval": max(1, settings["epochs"] // 5)}
 
 
-def settle(preset: dict, own: dict) -> dict:
+def settle(preset: dict, changes: dict) -> dict:
     """The preset, and over it the settings of a row."""
-    own = {name: value(preset) if callable(value) else value for name, value in own.items()}
-    return {"protocol": "paper", **preset, **own}
+    changes = {name: value(preset) if callable(value) else value for name, value in changes.items()}
+    return {"protocol": "paper", **preset, **changes}

@@ -66,9 +66,9 @@ def difference(results: dict, row: str, other: str, measure: str) -> str:
 def reached(results: dict) -> str:
     lines = []
     for name in row_names(results):
-        found = [measures(results, name, seed) for seed in results["cells"][name]]
-        values = [spread([each[key] for each in found if key in each], digits) for key, digits in MEASURES.items()]
-        lines.append([name, len(found), difference(results, name, "MAE", "top-1 (%)"), *values])
+        runs = [measures(results, name, seed) for seed in results["cells"][name]]
+        values = [spread([each[key] for each in runs if key in each], digits) for key, digits in MEASURES.items()]
+        lines.append([name, len(runs), difference(results, name, "MAE", "top-1 (%)"), *values])
     return table(["row", "seeds", "top-1 against MAE", *MEASURES], lines)
 
 
@@ -91,17 +91,17 @@ def maps(results: dict) -> str:
     lines = []
     for name in in_order(results["pretraining"], PRETRAININGS):
         runs = results["pretraining"][name]
-        found = [map_figures(run) for run in runs.values()]
-        blocks = [source for source in found[0] if source.startswith("block") and "pointing" in found[0][source]]
-        best = max(blocks, key=lambda block: mean(each[block]["pointing"] for each in found), default=None)
+        by_seed = [map_figures(run) for run in runs.values()]
+        blocks = [source for source in by_seed[0] if source.startswith("block") and "pointing" in by_seed[0][source]]
+        best = max(blocks, key=lambda block: mean(each[block]["pointing"] for each in by_seed), default=None)
         drawn_by = ", ".join(sorted({str(run["looks"][-1]["map_source"]) for run in runs.values()}))
         titles = {
             "as SAM draws": f"**as SAM draws by it: {drawn_by}**",
             best: f"{best}, of all blocks the best by the masks",
         }
-        for source in (source for source in (*SOURCES, best) if source in found[0]):
+        for source in (source for source in (*SOURCES, best) if source in by_seed[0]):
             values = [
-                spread([scale * each[source][key] for each in found if key in each[source]], digits)
+                spread([scale * each[source][key] for each in by_seed if key in each[source]], digits)
                 for key, (scale, digits) in OF_MAPS.items()
             ]
             lines.append([name, titles.get(source, source), *values])
@@ -110,13 +110,13 @@ def maps(results: dict) -> str:
 
 def map_figures(run: dict) -> dict[str, dict]:
     """By source of maps: localisation at the end of a pre-training, where there are lesion masks, and leak."""
-    end, found = run["looks"][-1], {source: {"leak": leak} for source, leak in run["leak"].items()}
+    end, by_source = run["looks"][-1], {source: {"leak": leak} for source, leak in run["leak"].items()}
     if end["localisation"]:
         for source, figures in end["localisation"]["sources"].items():
-            found.setdefault(source, {}).update(figures)
+            by_source.setdefault(source, {}).update(figures)
         if end["map_source"]:
-            found["as SAM draws"] |= {key: end[f"map_{key}"] for key in ("gain", "pointing", "average_precision")}
-    return found
+            by_source["as SAM draws"] |= {key: end[f"map_{key}"] for key in ("gain", "pointing", "average_precision")}
+    return by_source
 
 
 def tables(results: dict) -> str:

@@ -61,8 +61,8 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name, run in RUNS.items():
         if name not in results and (ROOT / "runs" / name / "ended").exists():
-            found = gather(ROOT / "runs" / name, ROOT / "data" / run.data, run.pretrains)
-            results[name] = {"command": run.command(), **found}
+            figures = gather(ROOT / "runs" / name, ROOT / "data" / run.data, run.pretrains)
+            results[name] = {"command": run.command(), **figures}
     RESULTS.write_text(json.dumps({name: results[name] for name in RUNS if name in results}, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text(tables(results))
     print(tables(results))

@@ -45,8 +45,8 @@ class Run(NamedTuple):
     def command(self) -> str:
         script = "main_pretrain.py" if self.pretrains else "main_finetune.py"
         start = f" --finetune runs/{self.start}/checkpoint-last.pth" if self.start else ""
-        places = f"--seed {self.seed} --data_path data/{self.data} --output_dir runs/{self.name}"
-        return f"python {script} {self.options}{start} {places}"
+        folders = f"--seed {self.seed} --data_path data/{self.data} --output_dir runs/{self.name}"
+        return f"python {script} {self.options}{start} {folders}"
 
 
 def of_seed(seed: int) -> list[Run]:

@@ -17,15 +17,15 @@ def split_figure(results: dict) -> Figure:
     figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
     axes = figure.subplots(1, 2, width_ratios=[len(rows) for rows in ROWS.values()])
     for axis, (data, rows) in zip(axes, ROWS.items(), strict=True):
-        for place, names in enumerate(rows.values()):
+        for column, names in enumerate(rows.values()):
             for number, run in enumerate(ended(results, names)):
-                x = place + 0.15 * number
+                x = column + 0.15 * number
                 axis.plot([x, x], [100 * edge for edge in run["all"]["interval"]], color="#0072B2", linewidth=1)
                 axis.plot(x, top1(run["all"]), "o", color="#0072B2", markersize=5)
                 if "without_copies" in run:
                     axis.plot(x, top1(run["without_copies"]), "o", markersize=8, markerfacecolor="none", color="#D55E00")
             if not ended(results, names):
-                axis.text(place, 0.05, NOT_RUN, transform=axis.get_xaxis_transform(), ha="center", fontsize=8)
+                axis.text(column, 0.05, NOT_RUN, transform=axis.get_xaxis_transform(), ha="center", fontsize=8)
         right, of = PAPER[data]
         axis.axhline(100 * right / of, color="black", linewidth=0.7, linestyle=":")
         axis.set_title(f"{TITLES[data]}; dotted: the paper's {right:,} of {of:,}", fontsize=9)

@@ -16,8 +16,8 @@ def ended(results: dict, names: list[str]) -> list[dict]:
 
 def by_seed(results: dict, names: list[str], figure) -> str:
     """``figure`` of each seed's run, or that it was not run."""
-    told = [figure(results[name]) if name in results else NOT_RUN for name in names]
-    return NOT_RUN if set(told) == {NOT_RUN} else ", ".join(told)
+    cells = [figure(results[name]) if name in results else NOT_RUN for name in names]
+    return NOT_RUN if set(cells) == {NOT_RUN} else ", ".join(cells)
 
 
 def average(values, digits: int) -> str:
@@ -42,15 +42,15 @@ def split_table(results: dict) -> str:
             [TITLES[data], "the paper (ViT-B/16, 224 px)", "", f"{right:,} (of {of:,})", f"{100 * right / of:.2f}", "", ""]
         )
         for title, names in rows.items():
-            found = ended(results, names)
-            ends = [f"{100 * edge:.1f}" for each in found[:1] for edge in each["all"]["interval"]]
-            total = f" (of {found[0]['all']['of']:,})" if found else ""
+            runs = ended(results, names)
+            ends = [f"{100 * edge:.1f}" for each in runs[:1] for edge in each["all"]["interval"]]
+            total = f" (of {runs[0]['all']['of']:,})" if runs else ""
             lines.append(
                 [
                     *(TITLES[data], title, average((minutes(results, name) for name in names if name in results), 0)),
                     by_seed(results, names, lambda run: f"{run['all']['right']:,}") + total,
-                    *(average((top1(each["all"]) for each in found), 2), " to ".join(ends)),
-                    average((top1(each.get("without_copies", each["all"])) for each in found), 2),
+                    *(average((top1(each["all"]) for each in runs), 2), " to ".join(ends)),
+                    average((top1(each.get("without_copies", each["all"])) for each in runs), 2),
                 ]
             )
     header = ["data", "what", "CPU minutes", "right, by seed", "top-1 (%)", "95 % interval", "without copies (%)"]
@@ -61,13 +61,13 @@ def long_table(results: dict) -> str:
     lines = []
     for data, rows in LONG.items():
         for title, names in rows.items():
-            found = ended(results, names)
-            curve = [average((100 * each["curve"][epoch - 1] for each in found), 1) for epoch in (25, 50)]
+            runs = ended(results, names)
+            curve = [average((100 * each["curve"][epoch - 1] for each in runs), 1) for epoch in (25, 50)]
             end = by_seed(results, names, lambda run: f"{top1(run['all']):.2f}")
-            deleted = [average((top1(run[key]) for run in found), 1) for key in ("most_attended_deleted", "random_deleted")]
-            pointing = average((100 * run["map_pointing"] for run in found if "map_pointing" in run), 1)
+            deleted = [average((top1(run[key]) for run in runs), 1) for key in ("most_attended_deleted", "random_deleted")]
+            pointing = average((100 * run["map_pointing"] for run in runs if "map_pointing" in run), 1)
             lines.append(
-                [TITLES[data], title, average((run["cpu_minutes"] for run in found), 0), *curve, end, *deleted, pointing]
+                [TITLES[data], title, average((run["cpu_minutes"] for run in runs), 0), *curve, end, *deleted, pointing]
             )
     header = ["data", "patches", "CPU minutes", "after 25 (%)", "after 50 (%)", "after 100, by seed (%)"]
     return table([*header, "most attended deleted (%)", "random deleted (%)", "pointing (%)"], lines)

@@ -19,8 +19,8 @@ def bars(axes: Axes, rows: list[dict], title: str) -> None:
     names = [row["what"].replace(", ", ",\n", 1) for row in rows]
     values = [row["value"] for row in rows]
     axes.barh(names, values, color=["#0072B2"] + ["#999999"] * (len(rows) - 1))
-    for place, value in enumerate(values):
-        axes.annotate(f" {value:.3g}", (value, place), va="center", fontsize=8)
+    for line, value in enumerate(values):
+        axes.annotate(f" {value:.3g}", (value, line), va="center", fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max(values))

@@ -79,7 +79,7 @@ def test_windows_of_dicom(tmp_path):
     plain = write_dicom(tmp_path / "plain", RAMP, RescaleSlope=1, RescaleIntercept=-1024)
     windowed = write_dicom(tmp_path / "windowed", RAMP, RescaleSlope=1, RescaleIntercept=-1024, WindowCenter=[40, 600],
                            WindowWidth=[400, 1500])  # fmt: skip
-    assert read_pixels(plain, Reading()).told == (-1024, 3071)
+    assert read_pixels(plain, Reading()).bit_range == (-1024, 3071)
     torch.testing.assert_close(read_image(plain)[0], (ramp + 1024) / 4095 * 255)
     torch.testing.assert_close(read_image(plain, Reading((0, 1000)))[0], (ramp / 1000).clamp(0, 1) * 255)
     own = ((ramp - 39.5) / 399 + 0.5).clamp(0, 1) * 255  # PS3.3 C.11.2.1.2

@@ -43,12 +43,12 @@ def copies_of(judged: list[str], others: list[str]) -> dict[str, str]:
 def copies_in(groups: list[list[str]], others: list[str]) -> dict[str, str]:
     """As :func:`copies_of`, of files whose groups are known."""
     theirs = set(others)
-    found: dict[str, str] = {}
+    copies: dict[str, str] = {}
     for group in groups:
         known = next((path for path in group if path in theirs), None)
         if known:
-            found |= {path: known for path in group if path not in theirs}
-    return found
+            copies |= {path: known for path in group if path not in theirs}
+    return copies
 
 
 def labels_at_odds(groups: list[list[str]], label_of: dict[str, str]) -> str | None:

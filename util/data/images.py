@@ -222,15 +222,15 @@ def settled(reading: Reading, levels: Sequence[Levels | None], name: str) -> Rea
         if reading.ends:
             say(f"note: the images of {name} have 8 bits and are used as they are, without an intensity range")
         return reading
-    found = shared_range(deep)
-    if not found:
+    shared = shared_range(deep)
+    if not shared:
         say(f"{name}: images have windows of their own")
         return reading
     source = "as in training or as the options say"
     if reading.ends is None:
-        ends, source = found
+        ends, source = shared
         reading = replace(reading, intensity_range=ends)
-    low, high = reading.ends or found[0]
+    low, high = reading.ends or shared[0]
     say(f"{name}: intensity range {low:g} to {high:g} ({source})")
     beyond = far_outside(deep, (low, high))
     if beyond:

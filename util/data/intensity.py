@@ -21,18 +21,18 @@ class Levels(NamedTuple):
 
     Attributes:
         ends: values that 0.1 % of its pixels lie below, and above; None where its own window says how it is seen.
-        told: the ends that the bits in use tell, or None.
+        bit_range: the ends that the bits in use tell, or None.
     """
 
     ends: Ends | None
-    told: Ends | None = None
+    bit_range: Ends | None = None
 
 
 def levels_of(pixels: Pixels) -> Levels | None:
     """What the range of a set depends on; None of an 8-bit image, which is used as it is."""
     if pixels.values.dtype.itemsize == 1:
         return None
-    if pixels.own:
+    if pixels.window:
         return Levels(None)
     values = pixels.values.numpy().ravel()
     values = values[:: len(values) // SAMPLE | 1]  # an odd step does not run down a column
@@ -40,7 +40,7 @@ def levels_of(pixels: Pixels) -> Levels | None:
     if not len(values):
         return Levels(None)
     low, high = np.percentile(values, (TAIL, 100 - TAIL))
-    return Levels((float(low), float(high)), pixels.told)
+    return Levels((float(low), float(high)), pixels.bit_range)
 
 
 def shared_range(levels: Sequence[Levels]) -> tuple[Ends, str] | None:
@@ -52,9 +52,9 @@ def shared_range(levels: Sequence[Levels]) -> tuple[Ends, str] | None:
     counted = [each for each in levels if each.ends]
     if not counted:
         return None
-    told = {each.told for each in counted}
-    only = told.pop()
-    if not told and only:
+    bit_ranges = {each.bit_range for each in counted}
+    only = bit_ranges.pop()
+    if not bit_ranges and only:
         return only, "the bits in use by the files' headers"
     ends = np.array([each.ends for each in counted])
     low = float(np.percentile(ends[:, 0], OTHERS, method="higher"))
@@ -83,10 +83,10 @@ def colours(pixels: Pixels, ends: Ends | None) -> Tensor:
     """
     if pixels.values.dtype.itemsize == 1:
         return pixels.values
-    known = pixels.own or ends
+    known = pixels.window or ends
     if known is None:
-        found = shared_range([levels for levels in [levels_of(pixels)] if levels])
-        known = found[0] if found else (0, 1)  # no value in it is a number
+        shared = shared_range([levels for levels in [levels_of(pixels)] if levels])
+        known = shared[0] if shared else (0, 1)  # no value in it is a number
     low, high = known
     span = high - low or 1
     values = ((pixels.values.float() - low) / span).nan_to_num(0).clamp(0, 1)

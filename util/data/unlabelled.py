@@ -54,14 +54,14 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     patient_of: dict[str, str | None] = {}
     for path in given:
         if os.path.isdir(path):
-            found = dict.fromkeys(images_in(path, option))
+            listed = dict.fromkeys(images_in(path, option))
         elif not os.path.isfile(path):
             raise InputError(f"{option} {path}: no such file or folder")
         elif path.lower().endswith(TABLES):
-            found = rows_of(Path(path))
+            listed = rows_of(Path(path))
         else:
-            found = {path: None}
-        patient_of |= {os.path.normpath(name): patient for name, patient in found.items()}
+            listed = {path: None}
+        patient_of |= {os.path.normpath(name): patient for name, patient in listed.items()}
     absolute = {os.path.abspath(name): name for name in reversed(patient_of)}  # the first name of a file stays
     paths = [name for name in patient_of if absolute[os.path.abspath(name)] == name]
     patients = [patient for name in paths if (patient := patient_of[name]) is not None]
@@ -97,7 +97,7 @@ def rows_of(path: Path) -> dict[str, str | None]:
     unused = [name for name in table.columns if name not in ("path", "patient")]
     if unused:
         say(f"note: {path}: these columns are not used: {', '.join(unused)}")
-    found: dict[str, str | None] = {}
+    patients: dict[str, str | None] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
         for name, value in row.items():
             if name not in unused and not value:
@@ -105,8 +105,8 @@ def rows_of(path: Path) -> dict[str, str | None]:
         file = os.path.join(path.parent, row["path"])
         if not os.path.isfile(file):
             raise InputError(f"{path}, line {line}: no file {row['path']} (paths are relative to the folder of the table)")
-        found[file] = row.get("patient")
-    return found
+        patients[file] = row.get("patient")
+    return patients
 
 
 class NewImages(Dataset):
@@ -137,5 +137,5 @@ class NewImages(Dataset):
 
     def problems(self) -> dict[str, str]:
         """What is wrong with those that could not be read, by their paths, once all were asked for."""
-        found = distributed.gather_dicts(self._problems)
-        return {path: found[path] for path in self.paths if path in found}
+        problems = distributed.gather_dicts(self._problems)
+        return {path: problems[path] for path in self.paths if path in problems}

@@ -32,14 +32,14 @@ def images_below(folder: Path) -> list[str]:
     Raises:
         InputError: naming a symbolic link that leads in a circle.
     """
-    found = []
+    images_of = []
     for directory, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         images = [name for name in files if not is_hidden(name) and is_image(os.path.join(directory, name))]
         for name in (*folders, *images):
             refuse_loop(Path(directory, name))
-        found.append((directory, sorted(images)))
-    return [os.path.join(directory, name) for directory, images in sorted(found) for name in images]
+        images_of.append((directory, sorted(images)))
+    return [os.path.join(directory, name) for directory, images in sorted(images_of) for name in images]
 
 
 def refuse_loop(path: Path) -> None:

@@ -75,12 +75,12 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return -log_softmax(logits / np.exp(log_temperature), axis=1)[image, labels].mean()
 
     limits = np.log(LIMITS)
-    found = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-8})
-    if min(abs(found.x - limits)) < 1e-3:
+    optimum = minimize_scalar(loss, bounds=limits, method="bounded", options={"xatol": 1e-8})
+    if min(abs(optimum.x - limits)) < 1e-3:
         raise InputError(
             f"no temperature from {LIMITS[0]:g} to {LIMITS[1]:g} fits: the probabilities tell nothing of the labels"
         )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
 def apply_temperature(logits: np.ndarray, temperature: float) -> np.ndarray:

@@ -27,13 +27,13 @@ def align(a: Predictions, b: Predictions) -> Predictions:
     names_a, names_b = a.files, b.files
     if set(names_a).isdisjoint(names_b):
         names_a, names_b = names_in_set(a.files), names_in_set(b.files)
-    place = {name: index for index, name in enumerate(names_b)}
+    position = {name: index for index, name in enumerate(names_b)}
     known = set(names_a)
-    for here, there, names, others in (("A", "B", names_a, place), ("B", "A", names_b, known)):
+    for here, there, names, others in (("A", "B", names_a, position), ("B", "A", names_b, known)):
         missing = next((name for name in names if name not in others), None)
         if missing is not None:
             raise InputError(f"A and B are not of the same images: {missing} is in {here} and not in {there}")
-    order = [place[name] for name in names_a]
+    order = [position[name] for name in names_a]
     columns = [b.classes.index(name) for name in a.classes]
     labels, truth = np.argsort(columns)[b.truth[order]], a.truth
     for index in np.flatnonzero(labels != truth):

@@ -133,8 +133,8 @@ def cutoff_metrics(
     index = classes.index(cutoff.positive)
     truth, scores = labels == index, probabilities[:, index].astype(np.float64)
     called = scores >= cutoff.value
-    found = one_against_rest(truth, called, scores)
-    values = {name: found[name] for name in SHARES}
+    shares = one_against_rest(truth, called, scores)
+    values = {name: shares[name] for name in SHARES}
     ranges: dict[str, Sequence[float | None] | None] = {
         name: share_interval(*of(truth, called), patients) for name, of in SHARES.items()
     }

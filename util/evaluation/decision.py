@@ -115,15 +115,15 @@ class Choice(NamedTuple):
 
 def before_and_after(labels: np.ndarray, logits: np.ndarray, temperature: float) -> dict[str, dict[str, float]]:
     """Log loss, which a temperature is fitted to lower, calibration error and Brier score, without it and with it."""
-    found = {}
+    results = {}
     for when, divisor in (("before", 1.0), ("after", temperature)):
         probabilities = apply_temperature(logits, divisor)
         measured = calibration_metrics(labels, probabilities)
-        found[when] = {
+        results[when] = {
             "log_loss": float(log_loss(labels, probabilities, labels=range(logits.shape[1]))),
             **{name: measured[name] for name in ("expected_calibration_error", "brier_score")},
         }
-    return found
+    return results
 
 
 def decision_results(
@@ -167,9 +167,9 @@ def decision_in_words(results: dict) -> list[str]:
     if temperature := results.get("temperature"):
         lines.append(f"{'temperature':<20}{temperature:.4f}, fitted on val: {effect_in_words(temperature)}")
         for split in sorted(results["temperature_effect"], reverse=True):  # val, then test
-            for when, found in results["temperature_effect"][split].items():
-                told = f"log loss {found['log_loss']:.4f}, {calibration_in_words(found)}"
-                lines.append(f"  {f'{split}, {when}':<18}{told}")
+            for when, measured in results["temperature_effect"][split].items():
+                scores = f"log loss {measured['log_loss']:.4f}, {calibration_in_words(measured)}"
+                lines.append(f"  {f'{split}, {when}':<18}{scores}")
     if cutoff := results.get("cutoff"):
         name, counts = cutoff["class"], cutoff["counts"]
         positive, images = counts["true_positives"] + counts["false_negatives"], sum(counts.values())
@@ -185,13 +185,13 @@ def decision_in_words(results: dict) -> list[str]:
     return lines
 
 
-def shares_in_words(found: dict, names: list[str]) -> list[str]:
-    return [f"  {OF_EACH_CLASS[name]:<18}{with_interval(found[name], found['intervals'][name], True)}" for name in names]
+def shares_in_words(shares: dict, names: list[str]) -> list[str]:
+    return [f"  {OF_EACH_CLASS[name]:<18}{with_interval(shares[name], shares['intervals'][name], True)}" for name in names]
 
 
-def calibration_in_words(found: dict) -> str:
-    error = 100 * found["expected_calibration_error"]
-    return f"expected calibration error {error:.2f} %, Brier score {found['brier_score']:.4f}"
+def calibration_in_words(measured: dict) -> str:
+    error = 100 * measured["expected_calibration_error"]
+    return f"expected calibration error {error:.2f} %, Brier score {measured['brier_score']:.4f}"
 
 
 def effect_in_words(temperature: float) -> str:

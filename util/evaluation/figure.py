@@ -56,7 +56,7 @@ def new(width: float, height: float, layout: Literal["constrained"] | None = "co
     return Figure(figsize=(width / 25.4, height / 25.4), dpi=PIXELS_PER_MM * 25.4 / 2, layout=layout)
 
 
-def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """An empty frame for an image at a place given in millimetres from the figure's upper left corner."""
     whole_width, whole_height = (25.4 * inches for inches in figure.get_size_inches())
     bottom = whole_height - top - height
@@ -65,10 +65,10 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
     return axes
 
 
-def write(figure: Figure, left: float, top: float, text: str, **look) -> None:
+def write(figure: Figure, left: float, top: float, text: str, **style) -> None:
     """Write text at a place given in millimetres from the figure's upper left corner, which its own upper left has."""
     whole_width, whole_height = (25.4 * inches for inches in figure.get_size_inches())
-    figure.text(left / whole_width, 1 - top / whole_height, text, **{"va": "top", "fontsize": SMALLEST, **look})
+    figure.text(left / whole_width, 1 - top / whole_height, text, **{"va": "top", "fontsize": SMALLEST, **style})
 
 
 def class_colors(classes: int) -> list:

@@ -10,7 +10,7 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.data.loading import resize_whole
 from util.evaluation import figure as figures
-from util.evaluation.figure import LINE, PIXELS_PER_MM, place, shorten, wrap, write
+from util.evaluation.figure import LINE, PIXELS_PER_MM, axes_at, shorten, wrap, write
 from util.evaluation.overlay import draw_attention, draw_scale
 from util.evaluation.page import TALLEST, WIDTH
 from util.maps import sources
@@ -41,8 +41,8 @@ def gallery_cases(labels: np.ndarray, probabilities: np.ndarray, each: int = MOS
     right = probabilities.argmax(1) == labels
     cases = []
     for index in range(probabilities.shape[1]):
-        own = [int(image) for image in order if labels[image] == index]
-        good, bad = ([image for image in own if right[image] == wanted] for wanted in (True, False))
+        of_class = [int(image) for image in order if labels[image] == index]
+        good, bad = ([image for image in of_class if right[image] == wanted] for wanted in (True, False))
         cases.append(Cases(good[:each], bad[:each], (len(good), len(bad))))
     return cases
 
@@ -99,7 +99,7 @@ def gallery_figure(
                 x, guess = start + column * (side + GAP), int(probabilities[image].argmax())
                 said = f"{shorten(classes[guess], side)}\n{100 * probabilities[image, guess]:.0f} %"
                 write(figure, x, top + 2 * LINE + 1.2, said)
-                above, below = (place(figure, x, top + ABOVE + y, side, side) for y in (0, side + GAP))
+                above, below = (axes_at(figure, x, top + ABOVE + y, side, side) for y in (0, side + GAP))
                 above.imshow(images[image].permute(1, 2, 0).numpy())
                 draw_attention(below, images[image], maps[image])
     foot = figure.get_figheight() * 25.4 - FOOT + 1

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from util.evaluation.figure import place, write
+from util.evaluation.figure import axes_at, write
 from util.masking import Split
 
 MASKED, THROWN = (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)  # orange and blue that colour-blind readers tell apart
@@ -28,7 +28,7 @@ def draw_attention(axis: Axes, image: Tensor, attention: Tensor) -> None:
 
 def draw_scale(figure: Figure, left: float, top: float, label: str) -> None:
     """The colour bar of :func:`draw_attention`, on middle grey as maps lie on an image, 45 mm long, its label beside it."""
-    axes = place(figure, left + 3, top, 45, 2.2)
+    axes = axes_at(figure, left + 3, top, 45, 2.2)
     axes.set_axis_on()
     axes.set_facecolor("0.5")
     figure.colorbar(ScalarMappable(SCALE, COLORMAP), cax=axes, orientation="horizontal", alpha=ALPHA)

@@ -57,11 +57,11 @@ def draw_overlays(
     (folder / FOLDER).mkdir(exist_ok=True)
     names = [f"{FOLDER}/{number:06}.png" for number in range(1, len(chosen) + 1)]
 
-    def draw(place: int) -> None:
-        overlay(images[chosen[place]], maps[place]).save(folder / names[place])
+    def draw(number: int) -> None:
+        overlay(images[chosen[number]], maps[number]).save(folder / names[number])
 
-    own = -(-len(chosen) // distributed.world_size())
-    for _ in track(prepared(draw, range(len(chosen)), 1), "drawing overlays", total=own):
+    share = -(-len(chosen) // distributed.world_size())
+    for _ in track(prepared(draw, range(len(chosen)), 1), "drawing overlays", total=share):
         interruption.stop_if_asked()
     distributed.barrier()
     return names

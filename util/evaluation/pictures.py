@@ -54,7 +54,7 @@ def roc_figure(
     auc = {index: sk.roc_auc_score(labels == index, probabilities[:, index]) for index in shown}
     ranking = sorted(auc, key=auc.__getitem__, reverse=True)
     named = ranking if len(auc) <= NAMED_CURVES else ranking[:3] + ranking[-3:]
-    figure, axis, place, room = panel(width, len(named) + 2)
+    figure, axis, legend, room = panel(width, len(named) + 2)
     colors = class_colors(len(classes))
     for index, (false, true) in curves.items():
         if index in named:
@@ -72,7 +72,7 @@ def roc_figure(
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     more = f";\nbest and worst 3 of {len(classes)} named" if len(named) < len(auc) else ""
-    figure.legend(**place, title=f"one class against the rest{more}", alignment="left")
+    figure.legend(**legend, title=f"one class against the rest{more}", alignment="left")
     axis.set_title(title)
     return figure
 
@@ -113,17 +113,17 @@ def tsne_figure(features: np.ndarray, labels: np.ndarray, classes: list[str], ti
         chosen = np.linspace(0, len(labels) - 1, LARGEST_TSNE).astype(int)
         features, labels = features[chosen], labels[chosen]
     perplexity = min(30.0, (len(labels) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
-    figure, axis, place, room = panel(width, len(classes))
+    embedding = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
+    figure, axis, legend, room = panel(width, len(classes))
     for index, (name, color) in enumerate(zip(classes, class_colors(len(classes)), strict=True)):
-        x, y = places[labels == index].T
+        x, y = embedding[labels == index].T
         marker, label = MARKERS[index % len(MARKERS)], shorten(name, room)
         axis.scatter(x, y, s=8, color=color, marker=marker, label=label, linewidths=0, alpha=0.8)
     axis.set(xticks=[], yticks=[])
     axis.set_aspect("equal", "datalim")
     axis.spines[:].set_visible(True)
     axis.set_title(f"{title}\nt-SNE of {len(labels)} images, perplexity {perplexity:.3g}")
-    figure.legend(**place, markerscale=1.8)
+    figure.legend(**legend, markerscale=1.8)
     return figure
 
 

@@ -96,7 +96,7 @@ def check_read(folder: Path, problems: dict[str, str], images: int) -> None:
 
 def write_prediction(
     folder: Path,
-    found: Predictions,
+    predictions: Predictions,
     decision: Decision,
     *,
     checkpoint: str,
@@ -110,7 +110,7 @@ def write_prediction(
 
     Args:
         folder: to write in.
-        found: the images that could be read.
+        predictions: of the images that could be read.
         decision: that the probabilities were made with.
         checkpoint: its path; fingerprint: of the files.
         problems: what is wrong with the files that could not be read.
@@ -124,14 +124,14 @@ def write_prediction(
     names += [PAGE, f"{FOLDER}/"] if overlays else []
     if not distributed.is_main():
         return names
-    calls = decision.calls(found.probabilities, found.classes)
-    write_predictions(folder / "predictions.csv", found, {**calls, **({"overlay": overlays} if overlays else {})})
+    calls = decision.calls(predictions.probabilities, predictions.classes)
+    write_predictions(folder / "predictions.csv", predictions, {**calls, **({"overlay": overlays} if overlays else {})})
     record = {
         "checkpoint": checkpoint,
         "files": fingerprint,
-        "images": len(found.files),
+        "images": len(predictions.files),
         "unreadable": len(problems),
-        "predicted": predicted(found),
+        "predicted": predicted(predictions),
         **{name: column.count("above") for name, column in calls.items()},
         **decision.content(),
         **({"map": map_source} if overlays else {}),
@@ -140,25 +140,25 @@ def write_prediction(
     if problems:
         (folder / UNREADABLE).write_text("".join(f"{line}\n" for line in problems.values()))
     if features is not None:
-        write_features(folder, features, found.files)
+        write_features(folder, features, predictions.files)
     if overlays:
         about = [f"Checkpoint: {checkpoint}. Map: {map_source}.", *about_decision(decision)]
-        (folder / PAGE).write_text(page(found, calls, overlays, about), encoding="utf-8")
+        (folder / PAGE).write_text(page(predictions, calls, overlays, about), encoding="utf-8")
     return names
 
 
-def predicted(found: Predictions) -> dict[str, int]:
+def predicted(predictions: Predictions) -> dict[str, int]:
     """How many images are predicted to be of each class."""
-    counts = np.bincount(found.probabilities.argmax(1), minlength=len(found.classes))
-    return dict(zip(found.classes, counts.tolist(), strict=True))
+    counts = np.bincount(predictions.probabilities.argmax(1), minlength=len(predictions.classes))
+    return dict(zip(predictions.classes, counts.tolist(), strict=True))
 
 
 def about_decision(decision: Decision) -> list[str]:
     """Lines on the temperature and the cut-off that were applied."""
     lines = []
     if decision.temperature is not None:
-        told = effect_in_words(decision.temperature)
-        lines.append(f"Temperature {decision.temperature:.4f}, fitted on val: {told}.")
+        effect = effect_in_words(decision.temperature)
+        lines.append(f"Temperature {decision.temperature:.4f}, fitted on val: {effect}.")
     if cutoff := decision.cutoff:
         lines.append(
             f"Cut-off: {cutoff.positive} where p({cutoff.positive}) is {cutoff.value:.4g} or more "
@@ -167,11 +167,13 @@ def about_decision(decision: Decision) -> list[str]:
     return lines
 
 
-def in_words(found: Predictions, decision: Decision, problems: dict[str, str]) -> str:
+def in_words(predictions: Predictions, decision: Decision, problems: dict[str, str]) -> str:
     """The outcome as lines for a reader."""
-    lines = [f"{len(found.files)} images: " + ", ".join(f"{count} {name}" for name, count in predicted(found).items())]
+    lines = [
+        f"{len(predictions.files)} images: " + ", ".join(f"{count} {name}" for name, count in predicted(predictions).items())
+    ]
     lines += about_decision(decision)
-    for name, column in decision.calls(found.probabilities, found.classes).items():
+    for name, column in decision.calls(predictions.probabilities, predictions.classes).items():
         lines.append(f"{name}: {column.count('above')} above, {column.count('below')} below")
     lines += [f"not done: {line}" for line in list(problems.values())[:NAMED]]
     if len(problems) > NAMED:
@@ -179,21 +181,21 @@ def in_words(found: Predictions, decision: Decision, problems: dict[str, str]) -
     return "\n".join(lines)
 
 
-def page(found: Predictions, calls: dict[str, list[str]], overlays: list[str], about: list[str]) -> str:
+def page(predictions: Predictions, calls: dict[str, list[str]], overlays: list[str], about: list[str]) -> str:
     """The page as HTML; it shows pictures that lie in ``overlays/`` beside it."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     cards = []
-    for index, (file, row) in enumerate(zip(found.files, found.probabilities, strict=True)):
+    for index, (file, row) in enumerate(zip(predictions.files, predictions.probabilities, strict=True)):
         order = row.argsort(kind="stable")[::-1][:5]
         cards.append({
             "file": file,
-            "patient": found.patients[index] if found.patients else None,
+            "patient": predictions.patients[index] if predictions.patients else None,
             "picture": overlays[index],
-            "prediction": found.classes[row.argmax()],
+            "prediction": predictions.classes[row.argmax()],
             "sure": float(row.max()),
             "calls": [f"{name}: {column[index]}" for name, column in calls.items()],
-            "classes": [(found.classes[number], f"{100 * row[number]:.1f}\N{NO-BREAK SPACE}%") for number in order],
+            "classes": [(predictions.classes[number], f"{100 * row[number]:.1f}\N{NO-BREAK SPACE}%") for number in order],
         })  # fmt: skip
     template = environment.get_template("predictions.html.j2")
-    return template.render(cards=cards, about=about, classes=found.classes, date=date.today().isoformat())
+    return template.render(cards=cards, about=about, classes=predictions.classes, date=date.today().isoformat())

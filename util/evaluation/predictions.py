@@ -90,16 +90,16 @@ def read_predictions(path: Path, labelled: bool = True) -> Predictions:
 
 def _probabilities(path: Path, table: Table, classes: list[str]) -> np.ndarray:
     columns = [f"p({name})" for name in classes]
-    found = np.empty((len(table.rows), len(classes)))
+    probabilities = np.empty((len(table.rows), len(classes)))
     for index, (row, line) in enumerate(zip(table.rows, table.lines, strict=True)):
         try:
-            found[index] = [float(row[name]) for name in columns]
+            probabilities[index] = [float(row[name]) for name in columns]
         except ValueError:
             raise InputError(f"{path}, line {line}: a probability is no number") from None
-    right = (found >= 0).all(1) & (abs(found.sum(1) - 1) < 1e-3)  # a sum of rounded numbers
+    right = (probabilities >= 0).all(1) & (abs(probabilities.sum(1) - 1) < 1e-3)  # a sum of rounded numbers
     for wrong in np.flatnonzero(~right):
         raise InputError(f"{path}, line {table.lines[wrong]}: the probabilities of a row must lie in [0, 1] and add up to 1")
-    return found
+    return probabilities
 
 
 def _indices(path: Path, table: Table, column: str, classes: list[str]) -> np.ndarray:

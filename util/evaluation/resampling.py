@@ -66,7 +66,7 @@ def metrics_of_resamples(
             "average_precision": np.stack([precision for _, precision in areas], axis=1),
         }
         f1 = np.where(rows > 0, 2 * right / (rows + columns), np.nan)
-        found = {
+        metrics = {
             "top1": right.sum(1) / total[:, 0],
             "balanced_accuracy": mean_over_known(per_class["sensitivity"]),
             "macro_f1": mean_over_known(f1),
@@ -74,8 +74,8 @@ def metrics_of_resamples(
             "average_precision": mean_over_known(per_class["average_precision"]),
         }
         if ordered:
-            found["quadratic_kappa"] = kappas(confusion)
-    return found | {f"class_{name}": values for name, values in per_class.items()}
+            metrics["quadratic_kappa"] = kappas(confusion)
+    return metrics | {f"class_{name}": values for name, values in per_class.items()}
 
 
 def confusions(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -83,9 +83,9 @@ def confusions(counts: np.ndarray, labels: np.ndarray, predictions: np.ndarray, 
     cell = labels * classes + predictions
     order = np.argsort(cell, kind="stable")
     there, starts = np.unique(cell[order], return_index=True)
-    found = np.zeros((len(counts), classes * classes))
-    found[:, there] = np.add.reduceat(counts[:, order], starts, axis=1)
-    return found.reshape(-1, classes, classes)
+    cells = np.zeros((len(counts), classes * classes))
+    cells[:, there] = np.add.reduceat(counts[:, order], starts, axis=1)
+    return cells.reshape(-1, classes, classes)
 
 
 def ranking(counts: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,16 +63,18 @@ def in_words(results: dict) -> str:
 
 
 def write_evaluation(
-    folder: Path, results: dict, found: Predictions, decision: Decision, features: np.ndarray | None
+    folder: Path, results: dict, predictions: Predictions, decision: Decision, features: np.ndarray | None
 ) -> list[str]:
     """Write ``metrics.json``, ``predictions.csv`` and, where given, features; return the names of the files."""
     names = ["metrics.json", "predictions.csv", *(FEATURES if features is not None else ())]
     if not distributed.is_main():
         return names
-    write_predictions(folder / "predictions.csv", found, decision.calls(found.probabilities, found.classes))
+    write_predictions(
+        folder / "predictions.csv", predictions, decision.calls(predictions.probabilities, predictions.classes)
+    )
     for name in FEATURES:
         (folder / name).unlink(missing_ok=True)  # of an evaluation before
     if features is not None:
-        write_features(folder, features, found.files, [found.classes[label] for label in found.truth])
+        write_features(folder, features, predictions.files, [predictions.classes[label] for label in predictions.truth])
     (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
     return names

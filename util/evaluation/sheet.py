@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from util.evaluation import figure as figures
-from util.evaluation.figure import place, shorten, write
+from util.evaluation.figure import axes_at, shorten, write
 from util.evaluation.page import TALLEST
 
 CAPTION, LEAST_CAPTION = 25.0, 18.0  # mm
@@ -47,10 +47,10 @@ def sheet(
         start, top = index % beside * each, HEAD + index // beside * (side * aspect + GAP)
         text = "\n".join(shorten(line, left - 3) for line in caption)
         write(figure, start + left - 2, top, text, ha="right", linespacing=1.3)
-        places = [start + left + column * (side + GAP) for column in range(len(columns))]
-        frames.append([place(figure, x, top, side, side * aspect) for x in places])
+        lefts = [start + left + column * (side + GAP) for column in range(len(columns))]
+        frames.append([axes_at(figure, x, top, side, side * aspect) for x in lefts])
         if index < beside:
-            for name, x in zip(columns, places, strict=True):
+            for name, x in zip(columns, lefts, strict=True):
                 wrapped = fill(name, int(side / 1.35), break_long_words=False)
                 write(figure, x + side / 2, HEAD - 1, wrapped, ha="center", va="bottom")
     return figure, frames

@@ -37,8 +37,8 @@ def metrics_table(metrics: dict, intervals: dict) -> str:
         lines.append(f"no image of {', '.join(metrics['absent'])}: left out of the averages")
     lines.append(f"{'class':<20}{'images':>7}" + "".join(f"  {title:<24}" for title in OF_EACH_CLASS.values()).rstrip())
     for name, row in metrics["per_class"].items():
-        own = intervals["per_class"][name]
-        cells = (f"  {with_interval(row[metric], own[metric], metric in PERCENT):<24}" for metric in OF_EACH_CLASS)
+        limits = intervals["per_class"][name]
+        cells = (f"  {with_interval(row[metric], limits[metric], metric in PERCENT):<24}" for metric in OF_EACH_CLASS)
         lines.append(f"{name:<20}{row['images']:>7}" + "".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -74,7 +74,7 @@ def choose(args: argparse.Namespace, records: list[Record], digests: list[str]) 
         tags = [[("patient", record.patient)] if record.patient else [] for record in records]
     if args.by == "patient" or args.unique:
         whole.append("identical files")
-        tags = [[*own, ("file", digest)] for own, digest in zip(tags, digests, strict=True)]
+        tags = [[*known, ("file", digest)] for known, digest in zip(tags, digests, strict=True)]
     splits = splitting.split(keys, splitting.join(tags), args.seed or 0, args.test_share or Fraction(0))
     drawn = f"with {' and '.join(whole)} kept on one side" if whole else "image by image"
     how = f"Drawn with seed {args.seed or 0}, {drawn}: "
@@ -89,15 +89,15 @@ def main() -> None:
     check_places(args.download, args.dest)
     options = {"window": args.window, "margin": args.crop} if args.data_set == "deeplesion" else {}
     with open_download(args.download) as entries:
-        found = find(args.data_set, entries, **options)
-        missing = [f"missing: {table.some(found.missing)}"] if found.missing else []
-        problems = insist([*check.compare(data_set, found.records), *missing], args.allow_incomplete)
-        contents, damaged = check.read_all(found.records)
+        download = find(args.data_set, entries, **options)
+        missing = [f"missing: {table.some(download.missing)}"] if download.missing else []
+        problems = insist([*check.compare(data_set, download.records), *missing], args.allow_incomplete)
+        contents, damaged = check.read_all(download.records)
         unreadable = [f"damaged: {table.some(list(damaged.values()), 3)}"] if damaged else []
         problems += insist(unreadable, args.allow_incomplete)
         whole = [
             replace(record, masks=tuple(mask for mask in record.masks if mask.path not in damaged))
-            for record in found.records
+            for record in download.records
             if record.entry.path not in damaged
         ]
         if not whole:
@@ -107,9 +107,9 @@ def main() -> None:
         splits, how = choose(args, records, digests)
 
         counts = source.count_table(data_set, records, splits)
-        facts = [*problems, *[f"Left out: {line}" for line in found.left_out]]
-        if found.unexpected:
-            names = table.some([entry.path for entry in found.unexpected], 3)
+        facts = [*problems, *[f"Left out: {line}" for line in download.left_out]]
+        if download.unexpected:
+            names = table.some([entry.path for entry in download.unexpected], 3)
             facts.append(f"Not part of the data set and not used: {names}")
         facts += source.leaks(data_set, records, digests, splits)
         texts = {

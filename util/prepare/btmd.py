@@ -12,11 +12,11 @@ PLACE = re.compile(r"(?:.*/)?(training|testing)/(glioma|meningioma|notumor|pitui
 def find(entries: list[Entry]) -> Found:
     """Images by the folders that they lie in. File names tell nothing about patients."""
 
-    def place(entry: Entry) -> tuple[str, str, str] | None:
+    def identify(entry: Entry) -> tuple[str, str, str] | None:
         match = PLACE.fullmatch(entry.path) if entry.is_image else None
         return (match[1].lower(), match[2].lower(), entry.name) if match else None
 
-    images, others = pick(entries, place)
+    images, others = pick(entries, identify)
     if not images:
         raise InputError(f"no Training/ and Testing/ with glioma/, meningioma/, notumor/, pituitary/; {contents(entries)}")
     records = [Record(label, name, entry, part) for (part, label, name), entry in images.items()]

@@ -17,11 +17,11 @@ SIZES = {"benign": 437, "malignant": 210, "normal": 133}
 def find(entries: list[Entry]) -> Found:
     """Images by their names, with their lesion masks. The masks of normal images are black and not used."""
 
-    def place(entry: Entry) -> tuple[str, int, str] | None:
+    def identify(entry: Entry) -> tuple[str, int, str] | None:
         match = NAME.fullmatch(entry.path)
         return (match[1].lower(), int(match[3]), (match[4] or "").lower()) if match else None
 
-    files, others = pick(entries, place)
+    files, others = pick(entries, identify)
     images = {(label, number): entry for (label, number, mask), entry in files.items() if not mask}
     if not images:
         raise InputError(f"no benign/, malignant/, normal/ with images such as 'benign (1).png'; {contents(entries)}")

@@ -65,8 +65,8 @@ def read_all(records: list[Record]) -> tuple[dict[str, Content], dict[str, str]]
         pool.shutdown(cancel_futures=True)
     for record in records:
         for mask in record.masks:
-            own, images = contents.get(mask.path), contents.get(record.entry.path)
-            if own and images and own.size != images.size:
-                (width, height), (w, h) = own.size, images.size
+            mask_image, images = contents.get(mask.path), contents.get(record.entry.path)
+            if mask_image and images and mask_image.size != images.size:
+                (width, height), (w, h) = mask_image.size, images.size
                 damaged[mask.path] = f"{mask.path}: {width} x {height} pixels, its image has {w} x {h}"
     return contents, dict(sorted(damaged.items()))

@@ -27,13 +27,13 @@ def patient(name: str) -> str:
 def find(entries: list[Entry]) -> Found:
     """Images by the folders that they lie in."""
 
-    def place(entry: Entry) -> tuple[str, str, str] | None:
+    def identify(entry: Entry) -> tuple[str, str, str] | None:
         match = PLACE.fullmatch(entry.path) if entry.is_image else None
         if not match:
             return None
         return "test" if match[1].lower() == "test" else "train", match[2].upper(), entry.name
 
-    images, others = pick(entries, place)
+    images, others = pick(entries, identify)
     if not images:
         raise InputError(f"no train/ and test/ with NORMAL/ and PNEUMONIA/ in the download; {contents(entries)}")
     records = [Record(label, name, entry, part, patient(name)) for (part, label, name), entry in images.items()]

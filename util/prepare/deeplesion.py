@@ -80,11 +80,11 @@ def find(entries: list[Entry], window: tuple[float, float] | None = None, margin
         lesions.append((row, KINDS[int(kind) - 1], seen[row["File_name"]]))
     wanted = {row["File_name"] for row, _, _ in lesions}
 
-    def place(entry: Entry) -> str | None:
+    def identify(entry: Entry) -> str | None:
         name = "_".join(entry.path.rsplit("/", 2)[-2:])  # 000001_01_01/109.png is 000001_01_01_109.png in the table
         return name if name in wanted else None
 
-    slices, _ = pick(entries, place)  # the other slices are the neighbours of these, and those of the training part
+    slices, _ = pick(entries, identify)  # the other slices are the neighbours of these, and those of the training part
     records = []
     for row, label, number in lesions:
         if row["File_name"] in slices:

@@ -113,13 +113,13 @@ def open_download(root: Path) -> Iterator[list[Entry]]:
 
 def walk(root: Path) -> list[Path]:
     """All files under a folder, sorted; linked folders are followed, each once."""
-    found, seen = [], set()
+    files, seen = [], set()
     for top, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(top)
         folders[:] = [] if real in seen else sorted(name for name in folders if not clutter(name))
-        found += [] if real in seen else [Path(top, name) for name in names if not clutter(name)]
+        files += [] if real in seen else [Path(top, name) for name in names if not clutter(name)]
         seen.add(real)
-    return sorted(found)
+    return sorted(files)
 
 
 def clutter(name: str) -> bool:
@@ -169,17 +169,17 @@ def pick(entries: Iterable[Entry], key: Callable[[Entry], Key | None]) -> tuple[
     Raises:
         InputError: when two files of one name differ.
     """
-    found: dict[Key, Entry] = {}
+    images: dict[Key, Entry] = {}
     others = []
     for entry in entries:
         name = key(entry)
         if name is None:
             others += [entry] if entry.is_image else []
-        elif name not in found:
-            found[name] = entry
-        elif found[name].read() != entry.read():
-            raise InputError(f"two different files for one: {found[name].path} and {entry.path}; remove the wrong one")
-    return dict(sorted(found.items())), others
+        elif name not in images:
+            images[name] = entry
+        elif images[name].read() != entry.read():
+            raise InputError(f"two different files for one: {images[name].path} and {entry.path}; remove the wrong one")
+    return dict(sorted(images.items())), others
 
 
 def contents(entries: list[Entry]) -> str:

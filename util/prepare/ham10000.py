@@ -33,10 +33,10 @@ def find(entries: list[Entry]) -> Found:
             raise InputError(f"HAM10000_metadata: {row['image_id']} has dx {row['dx']!r}, not one of {', '.join(CLASSES)}")
     table = {row["image_id"]: row for row in rows}
 
-    def place(entry: Entry) -> str | None:
+    def identify(entry: Entry) -> str | None:
         return entry.stem if entry.is_image and entry.stem in table and not EXTRAS.search(entry.path) else None
 
-    images, others = pick(entries, place)
+    images, others = pick(entries, identify)
     records = [
         Record(table[image]["dx"], entry.name, entry, patient=table[image]["lesion_id"]) for image, entry in images.items()
     ]

@@ -95,13 +95,13 @@ def write_image(folder: Path, record: Record, split: str, copy: bool) -> None:
         with Image.open(io.BytesIO(record.entry.read())) as image:
             record.draw(image).save(target)
     else:
-        place(record.entry, target, copy)
+        put(record.entry, target, copy)
     if record.masks:
         mask, mask_again, image_again = mask_paths(record, split)
         merged = merge([entry.read() for entry in record.masks])
         merged.save(new_file(folder, mask))
         merged.save(new_file(folder, mask_again))
-        place(record.entry, new_file(folder, image_again), copy)
+        put(record.entry, new_file(folder, image_again), copy)
 
 
 def new_file(folder: Path, path: str) -> Path:
@@ -109,7 +109,7 @@ def new_file(folder: Path, path: str) -> Path:
     return folder / path
 
 
-def place(entry: Entry, target: Path, copy: bool) -> None:
+def put(entry: Entry, target: Path, copy: bool) -> None:
     """Link to an unpacked file, or write a copy."""
     if entry.file is None or copy:
         target.write_bytes(entry.read())

@@ -15,8 +15,8 @@ def count_table(data_set: DataSet, records: list[Record], splits: list[str]) -> 
     rows: list[list[str | int]] = [["class", "images", *used, "paper's val (inferred)"]]
     for label in data_set.classes:
         published = data_set.published_count(label)
-        own = [counts[label, split] for split in used]
-        rows.append([label, sum(own), *own, "not known" if published is None else val_count(published)])
+        row = [counts[label, split] for split in used]
+        rows.append([label, sum(row), *row, "not known" if published is None else val_count(published)])
     sums = [len(records), *(splits.count(split) for split in used)]
     rows.append(["all", *sums, data_set.paper[1] if "not known" not in rows[-1] else "not known"])
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]

@@ -35,8 +35,8 @@ def join(tags: Sequence[Sequence[Hashable]]) -> list[int]:
         return index
 
     seen: dict[Hashable, int] = {}
-    for index, own in enumerate(tags):
-        for tag in own:
+    for index, of_image in enumerate(tags):
+        for tag in of_image:
             a, b = sorted((first(seen.setdefault(tag, index)), first(index)))
             group[b] = a
     return [first(index) for index in range(len(tags))]
@@ -62,7 +62,7 @@ def split(keys: list[tuple[str, str]], groups: list[int], seed: int, test_share:
     members = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
-    ordered = sorted(members.values(), key=lambda images: place(seed, min(keys[index] for index in images)))
+    ordered = sorted(members.values(), key=lambda images: rank(seed, min(keys[index] for index in images)))
     sizes = Counter(label for label, _ in keys)
     result = ["train"] * len(keys)
     rooms = {"val": {label: val_count(size) for label, size in sizes.items()}}
@@ -79,7 +79,7 @@ def split(keys: list[tuple[str, str]], groups: list[int], seed: int, test_share:
     return result
 
 
-def place(seed: int, key: tuple[str, str]) -> bytes:
+def rank(seed: int, key: tuple[str, str]) -> bytes:
     """Where an image comes in the order of a seed; the same on every machine and with every version of every library."""
     return hashlib.blake2b(repr((seed, *key)).encode(), digest_size=16).digest()
 

@@ -212,10 +212,10 @@ def sections_of(folder: Path) -> list[dict]:
         InputError: when it holds neither a training nor an evaluation.
     """
     makers: dict[str, Callable[[Path], dict]] = {"log.txt": training_section, "metrics.json": evaluation_section}
-    found = {name: make(folder) for name, make in makers.items() if (folder / name).is_file()}
-    if not found:
+    sections = {name: make(folder) for name, make in makers.items() if (folder / name).is_file()}
+    if not sections:
         raise InputError(f"{folder} holds neither metrics.json (of an evaluation) nor log.txt (of a training)")
-    for name, content in found.items():
+    for name, content in sections.items():
         beside = name == "metrics.json" and (folder / "run-eval.json").is_file()
         about = folder / ("run-eval.json" if beside else "run.json")
         content["heading"] = folder.name
@@ -228,7 +228,7 @@ def sections_of(folder: Path) -> list[dict]:
             if protocol := run.get("protocol"):
                 content["notes"].insert(0, describe(protocol["name"], protocol["departures"]))
             content["heading"] = f"{run['phase']}: {folder.name}"
-    return list(found.values())
+    return list(sections.values())
 
 
 def render(folders: list[Path]) -> str:

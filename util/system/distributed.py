@@ -86,13 +86,13 @@ def gather_rows(rows: Tensor, total: int) -> Tensor:
     return result
 
 
-def gather_dicts(own: dict) -> dict:
+def gather_dicts(mine: dict) -> dict:
     """What all processes found, on every process."""
     if not dist.is_initialized():
-        return own
-    found: list = [None] * world_size()
-    dist.all_gather_object(found, own)
-    return {name: value for each in found for name, value in each.items()}
+        return mine
+    gathered: list = [None] * world_size()
+    dist.all_gather_object(gathered, mine)
+    return {name: value for each in gathered for name, value in each.items()}
 
 
 def barrier() -> None:

@@ -222,8 +222,10 @@ def check_space(folder: Path, size: int, count: int) -> None:
         size: of one, in bytes.
         count: how many lie there at most (:func:`util.training.saver.most_at_once`).
     """
-    own = {(status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, folder.glob("checkpoint-*.pth"))}
-    free, needed = shutil.disk_usage(folder).free + sum(own.values()), count * size
+    checkpoints = {
+        (status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, folder.glob("checkpoint-*.pth"))
+    }
+    free, needed = shutil.disk_usage(folder).free + sum(checkpoints.values()), count * size
     if free < needed:
         raise InputError(
             f"--output_dir {folder}: {free / 2**30:.2f} GiB free, {count} checkpoints of {size / 2**30:.2f} GiB need "

@@ -92,12 +92,12 @@ class Epoch:
         self._stepper.backward(loss, ends_window)
         self.averages.add(loss=loss, **measured)
         self._images += len(self._unchecked[-1]) * distributed.world_size()
-        look = self.done % self._print_freq == 0 or self.done == self.batches
+        due = self.done % self._print_freq == 0 or self.done == self.batches
         save = ends_window and self._saver.due_within_epoch(self.number * self.batches + self.done)
-        stop = distributed.anyone(interruption.asked(), together=look) if ends_window else 0
-        if look or save or stop:
+        stop = distributed.anyone(interruption.asked(), together=due) if ends_window else 0
+        if due or save or stop:
             self._check_finite()
-        if look:
+        if due:
             values = {**self.averages.means(), "lr": self._lr, **self._stepper.scaling()}
             step = self.number * self.batches + self.done - 1
             self._log.scalars({f"step/{name}": value for name, value in values.items()}, step)

@@ -34,19 +34,19 @@ def history(path: str | Path) -> History:
     data_path, labels = source.options.get("data_path"), source.phase == "finetune" or bool(class_weight(source))
     if source.phase not in ("pretrain", "finetune") or not data_path:
         return History(set(), False, f"{path} does not say which images it was trained on")
-    found, unknown = set(), ""
+    paths, unknown = set(), ""
     try:
         records = read_records(Path(data_path), ("train",), ("train",), on_patient_leak="note", note=_ignore)
-        found = {record.path for record in records}
+        paths = {record.path for record in records}
     except InputError:
         unknown = f"the training images of {path}, {data_path}, are not at hand"
     before = source.options.get("finetune")
     if not before:
-        return History(found, labels, unknown)
+        return History(paths, labels, unknown)
     if not Path(before).is_file():
-        return History(found, labels, unknown or f"{before}, from which {path} began, is not at hand")
+        return History(paths, labels, unknown or f"{before}, from which {path} began, is not at hand")
     earlier = history(before)
-    return History(found | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
+    return History(paths | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
 
 
 def class_weight(source: checkpoint.Checkpoint) -> float:

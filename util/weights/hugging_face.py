@@ -124,9 +124,9 @@ def by_mae_names(parameters: dict[str, Tensor], family: Family, depth: int, deco
     blocks = next((each for each in DECODER_BLOCKS if any(name.startswith(each) for name in parameters)), DECODER_BLOCKS[0])
     renamed, used = {}, set()
     for ours, parts in names(family, prefix, depth, decoder_depth, blocks):
-        found = [parameters[part] for part in parts if part in parameters]
-        if len(found) == len(parts) and len({value.shape for value in found}) == 1:
-            renamed[ours] = torch.cat(found) if len(found) > 1 else found[0]
+        tensors = [parameters[part] for part in parts if part in parameters]
+        if len(tensors) == len(parts) and len({value.shape for value in tensors}) == 1:
+            renamed[ours] = torch.cat(tensors) if len(tensors) > 1 else tensors[0]
             used |= set(parts)
     return renamed | {name: value for name, value in parameters.items() if name not in used}
 
@@ -198,9 +198,9 @@ def family_of(config: dict, name: str) -> Family:
         "another number of colours than three": config.get("num_channels", 3) != 3,
         f"the activation {config.get('hidden_act')!r}": str(config.get("hidden_act", "gelu")) not in ACTIVATIONS,
     }
-    found = next((words for words, there in unusual.items() if there), None)
-    if found:
-        raise InputError(f"{name} has {found}: such an encoder is not supported")
+    reason = next((words for words, there in unusual.items() if there), None)
+    if reason:
+        raise InputError(f"{name} has {reason}: such an encoder is not supported")
     return FAMILIES[kind]
 
 
@@ -217,5 +217,5 @@ def normalisation(folder: Path) -> dict[str, Any]:
     stated = read_json(file) if file.is_file() else {}
     if stated.get("do_normalize") is False:
         return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    found = {ours: stated[theirs] for ours, theirs in (("mean", "image_mean"), ("std", "image_std")) if theirs in stated}
-    return {name: tuple(values) for name, values in found.items() if values} if len(found) == 2 else {}
+    colours = {ours: stated[theirs] for ours, theirs in (("mean", "image_mean"), ("std", "image_std")) if theirs in stated}
+    return {name: tuple(values) for name, values in colours.items() if values} if len(colours) == 2 else {}

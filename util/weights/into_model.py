@@ -42,8 +42,8 @@ def load_encoder(model: torch.nn.Module, source: Checkpoint, new_head: bool, who
     }
     wrong = [name for name, value in chosen.items() if value.shape != state[name].shape]
     if wrong:
-        found, needed = tuple(chosen[wrong[0]].shape), tuple(state[wrong[0]].shape)
-        raise InputError(f"{path} does not fit the model: {wrong[0]} is {found} there, {needed} in the model")
+        given, needed = tuple(chosen[wrong[0]].shape), tuple(state[wrong[0]].shape)
+        raise InputError(f"{path} does not fit the model: {wrong[0]} is {given} there, {needed} in the model")
     model.load_state_dict(chosen, strict=False)
     aside = sorted({name.split(".")[0] for name in source.parameters if name not in chosen})
     fresh = sorted({name.split(".")[0] for name in state if name not in chosen})

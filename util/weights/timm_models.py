@@ -76,9 +76,9 @@ def cached(hub: str | None, filename: str | None, url: str | None) -> Path | Non
     """The file in the local cache of the hub, or of PyTorch's; None where there is none."""
     if hub:
         for wanted in (filename,) if filename else WEIGHTS:
-            found = huggingface_hub.try_to_load_from_cache(hub, wanted)
-            if isinstance(found, str):
-                return Path(found)
+            file = huggingface_hub.try_to_load_from_cache(hub, wanted)
+            if isinstance(file, str):
+                return Path(file)
     if url and not url.endswith(".npz"):
         file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
         return file if file.is_file() else None
@@ -126,9 +126,9 @@ def variant_of(model: nn.Module, about: dict, name: str) -> Variant:
         "another activation": type(getattr(block.mlp, "act", None)) not in ACTIVATIONS,
         "normalised queries and keys": not isinstance(getattr(block.attn, "q_norm", None), nn.Identity),
     }
-    found = next((words for words, there in not_built.items() if there), None)
-    if found:
-        raise InputError(f"{name} has {found}: such an encoder is not supported")
+    reason = next((words for words, there in not_built.items() if there), None)
+    if reason:
+        raise InputError(f"{name} has {reason}: such an encoder is not supported")
     return Variant(
         norm_eps=block.norm1.eps,
         layer_scale=isinstance(block.ls1, LayerScale),

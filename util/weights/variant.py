@@ -60,7 +60,7 @@ class Variant:
 
     def describe(self) -> str:
         """In words, what differs from MAE's encoder; empty where nothing does."""
-        found = [
+        parts = [
             f"layer normalisation eps {self.norm_eps:g}" if self.norm_eps != MAE.norm_eps else "",
             "LayerScale" if self.layer_scale else "",
             "a norm before the blocks" if self.pre_norm else "",
@@ -69,7 +69,7 @@ class Variant:
             if (self.mean, self.std) != (MAE.mean, MAE.std)
             else "",
         ]
-        return ", ".join(each for each in found if each)
+        return ", ".join(each for each in parts if each)
 
 
 def are_colours(values: Any) -> bool:

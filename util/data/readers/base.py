@@ -22,18 +22,20 @@ class Pixels(NamedTuple):
 
     Attributes:
         values: ``[1 or 3, H, W]``; uint8 needs nothing more (0 is black, 255 white), any other type is scaled.
-        told: the ends of the values by the bits that the file says it uses.
-        own: the ends that the file itself wants to be black and white: its window was applied.
+        bit_range: the ends of the values by the bits that the file says it uses.
+        window: the ends that the file itself wants to be black and white: its window was applied.
         inverted: the low end is white.
     """
 
     values: Tensor
-    told: Ends | None = None
-    own: Ends | None = None
+    bit_range: Ends | None = None
+    window: Ends | None = None
     inverted: bool = False
 
 
-def from_array(array: np.ndarray, told: Ends | None = None, own: Ends | None = None, inverted: bool = False) -> Pixels:
+def from_array(
+    array: np.ndarray, bit_range: Ends | None = None, window: Ends | None = None, inverted: bool = False
+) -> Pixels:
     """Pixels of an array ``[H, W]`` or ``[H, W, channels]``; of a second or fourth channel (transparency) nothing is used.
 
     Raises:
@@ -48,15 +50,15 @@ def from_array(array: np.ndarray, told: Ends | None = None, own: Ends | None = N
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     array = array[..., : 3 if array.shape[-1] > 2 else 1]
-    if array.dtype == np.uint8 and own is None:
-        told, array, inverted = None, 255 - array if inverted else array, False
+    if array.dtype == np.uint8 and window is None:
+        bit_range, array, inverted = None, 255 - array if inverted else array, False
     elif array.dtype.kind == "f" or array.dtype.itemsize > 2 or array.dtype == np.uint8:
         array = array.astype(np.float32)
     elif array.dtype == np.int8:
         array = array.astype(np.int16)
     native = np.require(np.moveaxis(array, -1, 0), array.dtype.newbyteorder("="), ["C", "W"])
     return Pixels(torch.from_numpy(native).expand(3, -1, -1) if native.dtype == np.uint8 else torch.from_numpy(native),
-                  told, own, inverted)  # fmt: skip
+                  bit_range, window, inverted)  # fmt: skip
 
 
 def upright(values: Tensor, orientation: int) -> Tensor:

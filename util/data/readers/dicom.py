@@ -39,7 +39,7 @@ def read(path: str, reading: Reading) -> Pixels:
     kind = dataset.PhotometricInterpretation
     if kind == "PALETTE COLOR":
         array = processing.apply_color_lut(array, dataset)
-        return from_array(array, own=None if array.dtype == np.uint8 else (0, 2**16 - 1))
+        return from_array(array, window=None if array.dtype == np.uint8 else (0, 2**16 - 1))
     if not kind.startswith("MONOCHROME"):
         return from_array(array, stored_range(dataset))
     return grey(array, of_frame(dataset, frame), reading, processing)
@@ -68,30 +68,30 @@ def grey(array: np.ndarray, dataset: Any, reading: Reading, processing: Any) -> 
     """A frame of grey levels ``[H, W]`` after the modality transform and, unless --window replaces it, the VOI window."""
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     windowed, table = has_window(dataset), bool(dataset.get("VOILUTSequence"))
-    told = stored_range(dataset)
+    bit_range = stored_range(dataset)
     levels = array
     if dataset.get("ModalityLUTSequence"):
         levels = processing.apply_modality_lut(array, dataset)
-        told = (0, 2 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
+        bit_range = (0, 2 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
     elif (dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)) not in ((1, 0), (None, None)):
         levels = processing.apply_modality_lut(array, dataset)
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-        if told:
-            low, high = sorted(slope * end + intercept for end in told)
-            told = (low, high)
+        if bit_range:
+            low, high = sorted(slope * end + intercept for end in bit_range)
+            bit_range = (low, high)
     if table and reading.window is None:
         *entries, depth = dataset.VOILUTSequence[0].LUTDescriptor
         dataset.VOILUTSequence[0].LUTDescriptor = [*entries, 16]  # pydicom would count entries in as few bits as this says
         return from_array(
-            processing.apply_voi(np.rint(levels).astype(np.int64), dataset), own=(0, 2**depth - 1), inverted=inverted
+            processing.apply_voi(np.rint(levels).astype(np.int64), dataset), window=(0, 2**depth - 1), inverted=inverted
         )
     if windowed and reading.window is None:
         with np.errstate(over="ignore"):  # in the tail of a sigmoid
             black, white = processing.apply_windowing(np.array([-FAR, FAR]), dataset).tolist()
-            return from_array(processing.apply_windowing(levels, dataset), own=(black, white), inverted=inverted)
+            return from_array(processing.apply_windowing(levels, dataset), window=(black, white), inverted=inverted)
     if windowed or table or levels is not array or array.dtype != np.uint8:
         deep = levels.astype(np.float32) if levels.dtype == np.uint8 else levels
-        return from_array(deep, told, inverted=inverted)
+        return from_array(deep, bit_range, inverted=inverted)
     top = 2**dataset.BitsStored - 1
     return from_array(array if top == 255 else np.rint(array * (255 / top)).astype(np.uint8), inverted=inverted)
 

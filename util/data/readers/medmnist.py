@@ -21,8 +21,8 @@ def labels(path: str) -> list[Entry]:
         lacking = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels") if f"{split}_{kind}" not in arrays]
         if lacking:
             raise InputError(f"{path} is no data set of MedMNIST: it holds no {lacking[0]}")
-        found = {split: arrays[f"{split}_labels"] for split in SPLITS}
-    for split, array in found.items():
+        labels_of = {split: arrays[f"{split}_labels"] for split in SPLITS}
+    for split, array in labels_of.items():
         if array.ndim > 1 and array.shape[1] > 1:
             raise InputError(
                 f"{path}: an image of {split} has {array.shape[1]} labels, where one is needed (ChestMNIST is such a set)"
@@ -31,7 +31,7 @@ def labels(path: str) -> list[Entry]:
             raise InputError(f"{path}: {split}_labels are no whole numbers")
     return [
         Entry(f"{path}/{split}/{number:06d}", str(label), split)
-        for split, array in found.items()
+        for split, array in labels_of.items()
         for number, label in enumerate(array.ravel().tolist())
     ]
 

@@ -53,14 +53,14 @@ def upright_slice(nibabel: Any, image: Any, reading: Reading) -> np.ndarray:
     directions = nibabel.io_orientation(image.affine)
     if np.isnan(directions).any():
         raise ValueError("its affine does not tell how its axes lie")
-    place, sign = directions[:, 0].astype(int), directions[:, 1]
-    axis, index = chosen_slice(tuple(shape[axis] for axis in np.argsort(place)), reading)
-    cut = int(np.flatnonzero(place == axis)[0])
+    position, sign = directions[:, 0].astype(int), directions[:, 1]
+    axis, index = chosen_slice(tuple(shape[axis] for axis in np.argsort(position)), reading)
+    cut = int(np.flatnonzero(position == axis)[0])
     selection = [slice(None)] * 3 + [int(number) for number in volume]
     selection[cut] = index if sign[cut] > 0 else shape[cut] - 1 - index
     plane = np.asanyarray(image.dataobj[tuple(selection[: len(image.shape)])])
     first, second = (number for number in range(3) if number != cut)
     plane = plane.reshape(shape[first], shape[second])[:: int(sign[first]), :: int(sign[second])]
-    if place[first] > place[second]:
+    if position[first] > position[second]:
         plane = plane.T
     return np.rot90(plane)

@@ -25,10 +25,10 @@ def read(path: str, reading: Reading) -> Pixels:
         return decode(image)
 
 
-def decode(image: Image.Image, told: Ends | None = None, inverted: bool = False) -> Pixels:
+def decode(image: Image.Image, bit_range: Ends | None = None, inverted: bool = False) -> Pixels:
     """An open image: 8-bit RGB without transparency, or grey levels of more than 8 bits as they are."""
     if image.mode == "F" or image.mode.startswith("I"):
-        pixels = from_array(np.asarray(image), told, inverted=inverted)
+        pixels = from_array(np.asarray(image), bit_range, inverted=inverted)
     else:
         pixels = Pixels(TF.pil_to_tensor(image.convert("RGB")))
     orientation = orientation_of(image)  # once it is loaded: Pillow turns some formats itself, and then says so

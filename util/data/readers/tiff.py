@@ -57,6 +57,6 @@ def pages_of(series) -> int:
 def picture(series, number: int) -> np.ndarray:
     """The ``number``-th picture of a series, ``[H, W]`` or ``[H, W, samples]``."""
     array = series.asarray()
-    own = [series.axes.index(axis) for axis in "YXS" if axis in series.axes]
-    array = np.moveaxis(array, own, range(-len(own), 0))
-    return array.reshape(-1, *array.shape[array.ndim - len(own) :])[number]
+    image_axes = [series.axes.index(axis) for axis in "YXS" if axis in series.axes]
+    array = np.moveaxis(array, image_axes, range(-len(image_axes), 0))
+    return array.reshape(-1, *array.shape[array.ndim - len(image_axes) :])[number]
