@@ -52,11 +52,10 @@ def pretraining_step_flops(
     input_size: int = 224,
     mask_ratio: float = 0.45,
     throw_ratio: float = 0.3,
-    patch_size: int | None = None,
 ) -> int:
     """Operations of one image in a pre-training step, forward and backward, attention included."""
     with torch.device("meta"):
-        model = create_autoencoder(f"msmae_{name}", patch_size, img_size=input_size, num_classes=4)
+        model = create_autoencoder(f"msmae_{name}", img_size=input_size, num_classes=4)
         image, label = torch.empty(1, 3, input_size, input_size), torch.empty(1, dtype=torch.int64)
 
     def step():
@@ -71,11 +70,10 @@ def finetuning_step_flops(
     input_size: int = 224,
     mask_ratio: float = 0.0,
     throw_ratio: float = 0.0,
-    patch_size: int | None = None,
 ) -> int:
     """Operations of one image in a fine-tuning step, forward and backward, attention included."""
     with torch.device("meta"):
-        model = create_encoder(name, patch_size, img_size=input_size, num_classes=4, global_pool="avg")
+        model = create_encoder(name, img_size=input_size, num_classes=4, global_pool="avg")
         image = torch.empty(1, 3, input_size, input_size)
     patches = model.patch_embed.num_patches
     visible = meta_split(patches, mask_ratio, throw_ratio).visible if mask_ratio + throw_ratio else None
