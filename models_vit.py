@@ -17,8 +17,6 @@ from util.maps.attention import accumulate_relevance, average_heads, scale_to_un
 from util.sizes import ENCODERS
 from util.weights.variant import MAE, Variant
 
-SHORT = 128  # tokens; benchmarks/README.md has what was measured
-
 
 class Attention(vision_transformer.Attention):
     """timm's self-attention that can show itself; nothing is stored unless ``record`` is set.
@@ -45,8 +43,8 @@ class Attention(vision_transformer.Attention):
         """``[B, N, D]`` to ``[B, N, D]``. (Newer timm passes attention masks, always None here.)"""
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        # on CPUs PyTorch's fused kernel is the slower one in half precision, and for short sequences
-        if self.record or (x.device.type == "cpu" and (q.dtype != torch.float32 or tokens <= SHORT)):
+        # PyTorch's fused kernel is the slower one on CPUs for half-precision sequences of this length
+        if self.record or (x.device.type == "cpu" and q.dtype != torch.float32):
             attention = (q * self.scale @ k.transpose(-2, -1)).softmax(-1)
             if self.record:
                 self.get_attn(attention)
