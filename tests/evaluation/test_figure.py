@@ -108,6 +108,18 @@ def test_letters_are_borrowed_from_installed_fonts(monkeypatch, tmp_path, capsys
     assert not capsys.readouterr().out
 
 
+def test_letters_are_borrowed_for_what_is_drawn():
+    """The titles of a frame without axes are; its ticks are not, and making them takes longer than the picture."""
+    figure = figures.new(100, 50, layout=None)
+    figure.add_axes((0, 0, 0.4, 0.4)).set_xticks([0.5], ["tick"])
+    frame = figures.axes_at(figure, 50, 10, 20, 20)
+    frame.set_title("title")
+    figure.text(0, 0, "written")
+    figures.borrow_letters(figure)
+    assert {"tick", "title", "written"} <= {text.get_text() for text in figures.drawn_texts(figure)}
+    assert sorted(text.get_text() for text in figures.drawn_texts(frame)) == ["", "", "title"]  # left, right, centre
+
+
 def test_letters_that_no_font_has_are_named_once(monkeypatch, tmp_path, capsys, recwarn):
     figures.fonts_with.cache_clear()
     monkeypatch.setattr(figures, "findSystemFonts", lambda: [])

@@ -10,14 +10,16 @@ save(some_figure(names, WIDTH), folder, "some", ("png", "pdf"))   # some.png, so
 
 import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from textwrap import fill
 from typing import Literal
 
 from matplotlib import colormaps, rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_font
 from matplotlib.text import Text
@@ -50,7 +52,7 @@ def styled():
 def new(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     """An empty figure of ``width`` x ``height`` millimetres, laid out so that nothing overlaps.
 
-    ``layout`` is None where all is put in its place by :func:`place` and :func:`write`.
+    ``layout`` is None where all is put in its place by :func:`axes_at` and :func:`write`.
     """
     # on a screen, as in TensorBoard, half the pixels of a file
     return Figure(figsize=(width / 25.4, height / 25.4), dpi=PIXELS_PER_MM * 25.4 / 2, layout=layout)
@@ -129,12 +131,23 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
 def borrow_letters(figure: Figure) -> None:
     """Give each text of a figure the installed fonts that have the letters which its own font lacks."""
     for axes in figure.axes:
-        axes.get_xticklabels(), axes.get_yticklabels()  # which brings their texts
-    for text in figure.findobj(Text):
+        if axes.axison:
+            axes.get_xticklabels(), axes.get_yticklabels()  # which brings their texts
+    for text in drawn_texts(figure):
         lacking = frozenset(text.get_text()) - letters_of(findfont(text.get_fontproperties()))
         if lacking := frozenset(letter for letter in lacking if letter.isprintable() and not letter.isspace()):
             text.set_fontweight("normal")  # which every font has
             text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *fonts_with(lacking)])))
+
+
+def drawn_texts(artist: Artist) -> Iterator[Text]:
+    """All texts of a figure or a part of it; not those of axes that are off, which would be made first, at a great cost."""
+    if isinstance(artist, Axis) and not artist.axes.axison:
+        return
+    if isinstance(artist, Text):
+        yield artist
+    for part in artist.get_children():
+        yield from drawn_texts(part)
 
 
 @lru_cache(maxsize=64)
