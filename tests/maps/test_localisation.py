@@ -3,11 +3,10 @@
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import average_precision_score
 
 from util.data.folders import open_splits
 from util.data.images import Images
-from util.maps.localisation import find_masks, localisation, measure, patch_average_precision
+from util.maps.localisation import find_masks, localisation, measure
 from util.system.errors import InputError
 
 
@@ -38,18 +37,6 @@ def test_average_precision_counts_a_patch_by_the_share_that_is_lesion():
         hits, total = hits + patch.sum().item(), total + len(patch)
         area += patch.sum().item() / mask.sum().item() * hits / total
     assert localisation(scores, mask)["average_precision"] == pytest.approx(area, rel=1e-5)
-
-
-@pytest.mark.parametrize("levels", [3, 1000])
-def test_average_precision_is_that_of_scikit_learn(levels):
-    """To the last bit, where scores are equal too: each patch as a lesion with its share, and as none with the rest."""
-    generator = torch.Generator().manual_seed(levels)
-    for _ in range(20):
-        scores = torch.randint(levels, (36,), generator=generator) / levels
-        covered = torch.rand(36, generator=generator) * (torch.rand(36, generator=generator) < 0.3)
-        lesion, share = torch.arange(72) < 36, torch.cat([covered, 1 - covered])
-        expected = average_precision_score(lesion, torch.cat([scores, scores]), sample_weight=share)
-        assert patch_average_precision(scores, covered) == expected
 
 
 def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_path):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -123,12 +122,11 @@ def patch_average_precision(scores: Tensor, covered: Tensor) -> float:
 
     A patch counts as lesion with that share and as no lesion with the rest.
     """
-    scores, lesion, rest = (each.numpy() for each in (scores, covered, 1 - covered))
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.diff(scores[order]) != 0, True)  # patches of one score count together
-    lesion, rest = (np.cumsum(share[order], dtype=np.float64)[ends] for share in (lesion, rest))
-    recall = np.diff(lesion / lesion[-1], prepend=0)
-    return float(np.sum((recall * (lesion / (lesion + rest)))[::-1]))
+    lesion = torch.cat([torch.ones_like(covered), torch.zeros_like(covered)])
+    share = torch.cat([covered, 1 - covered])
+    from sklearn.metrics import average_precision_score  # takes a second to load
+
+    return float(average_precision_score(lesion, torch.cat([scores, scores]), sample_weight=share))
 
 
 def localisation_table(where: dict) -> str:
