@@ -1,10 +1,15 @@
 """What tests share: a tiny set of phantoms, and the scripts called as a user calls them."""
 
+import contextlib
+import gc
+import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # files of tests run side by side
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY_PRETRAIN = "--model msmae_vit_micro_patch8 --input_size 32 --patch_size 8 --device cpu --num_workers 0 --batch_size 8"
-TINY_FINETUNE = "--model vit_micro_patch8 --masking attention --device cpu --num_workers 0 --batch_size 8"
-PRETRAIN_SCHEDULE = "--epochs 4 --warmup_epochs 1 --sam_epoch 2 --loc_interval 1 --save_every 2"
+# drawing takes longer than all else in so small a run: pictures are as narrow as may be
+TINY = "--device cpu --num_workers 0 --batch_size 8 --figure_width 85"
+TINY_PRETRAIN = f"--model msmae_vit_micro_patch8 --input_size 32 --patch_size 8 {TINY}"
+TINY_FINETUNE = f"--model vit_micro_patch8 --masking attention {TINY}"
+PRETRAIN_SCHEDULE = "--epochs 4 --warmup_epochs 1 --sam_epoch 2 --loc_interval 1 --preview_every 2 --save_every 2"
 FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 1"
 
 
@@ -23,6 +30,7 @@ FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 
 def own_cache(tmp_path_factory):
     """Tests leave the user's cache folder alone."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    gc.freeze()  # by now the libraries are loaded: nobody need look through them for garbage
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +63,31 @@ def run_script(command: str, cwd: Path, check: bool = True, **environment: str) 
         env={**os.environ, **environment},
         timeout=600,
     )
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def run_here(command: str | list[str], cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """:func:`run_script` in this process, which saves the seconds in which libraries load; ``-m MODULE`` for a module."""
+    script, *options = command.split() if isinstance(command, str) else command
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    before = signal.getsignal(signal.SIGINT)  # scripts change it while they load
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(cwd)
+        try:
+            if script == "-m":
+                warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)  # pytest puts it back
+                patch.setattr(sys, "argv", options)
+                runpy.run_module(options[0], run_name="__main__", alter_sys=True)
+            else:
+                patch.setattr(sys, "argv", [script, *options])
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code or 0
+        finally:
+            signal.signal(signal.SIGINT, before)
+    result = subprocess.CompletedProcess([script, *options], status, out.getvalue(), err.getvalue())
     if check:
         assert result.returncode == 0, result.stdout + result.stderr
     return result

@@ -27,9 +27,13 @@ from util.phantom import write_phantoms
 
 # Checkpoints within epochs, maps before and between, several workers: everything that a stop could leave half done
 PRETRAIN = (
-    f"main_pretrain.py {TINY_PRETRAIN} --epochs 8 --warmup_epochs 1 --sam_epoch 2 --loc_interval 2 --save_every 2steps"
+    f"main_pretrain.py {TINY_PRETRAIN} --epochs 8 --warmup_epochs 1 --sam_epoch 2 --loc_interval 2 --save_every 2steps "
+    "--preview_every 8"
 )
-FINETUNE = f"main_finetune.py {TINY_FINETUNE} --epochs 8 --warmup_epochs 1 --loc_interval 2 --mixup 0.5 --save_every 2steps"
+FINETUNE = (
+    f"main_finetune.py {TINY_FINETUNE} --epochs 8 --warmup_epochs 1 --loc_interval 2 --mixup 0.5 --save_every 2steps "
+    "--preview_every 8"
+)
 
 
 SEGMENT = "segmentation/train.py --model vit_micro_patch8 --input_w 32 --input_h 32 --batch_size 4 --device cpu --epochs 2"

@@ -12,7 +12,7 @@ from models_msmae import load_model
 from util.explain import network_input
 
 CLASSES = ["base", "none", "ring", "skull"]
-RUN = "main_finetune.py --device cpu --amp fp32 --num_workers 0 --batch_size 16"
+RUN = "main_finetune.py --device cpu --amp fp32 --num_workers 0 --batch_size 16 --figure_width 85"
 
 
 def images(folder: Path) -> list[str]:

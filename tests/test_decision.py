@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import content_of, run_script
+from conftest import content_of, run_here
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss, precision_score, recall_score
 from taught import CLASSES, RUN, images, probabilities_of, rows_of, seen
@@ -38,7 +38,7 @@ def decided(taught, three_sets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("decided")
     shutil.copy(taught, folder / "checkpoint-last.pth")
     options = "--eval --resume checkpoint-last.pth --calibrate --sensitivity 0.9 --positive ring --prevalence 0.02"
-    told = run_script(f"{RUN} {options} --data_path {three_sets} --output_dir test", folder).stdout
+    told = run_here(f"{RUN} {options} --data_path {three_sets} --output_dir test", folder).stdout
     (folder / "told.txt").write_text(told)
     return folder
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_script
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_here
 
 from util.evaluation.predictions import read_predictions
 
@@ -31,7 +31,7 @@ def test_two_processes_equal_one(phase, nodes, phantoms, pretrained, tmp_path):
         start = f"--finetune {pretrained / 'checkpoint-last.pth'}"
         script = f"main_finetune.py {TINY_FINETUNE} --epochs 2 --warmup_epochs 0 --drop_path 0 {start}"
     script += f" --amp fp32 --lr 1e-4 --data_path {phantoms}"
-    run_script(f"{script} --output_dir {tmp_path / 'one'}", tmp_path)
+    run_here(f"{script} --output_dir {tmp_path / 'one'}", tmp_path)
     name, options = script.replace("--batch_size 8", "--batch_size 4").split(" ", 1)
     output = ["--output_dir", tmp_path / "two"]
     agents = [
@@ -64,7 +64,7 @@ def test_two_processes_predict_as_one(phantoms, finetuned, tmp_path):
     shutil.copytree(phantoms / "val", tmp_path / "new")
     (tmp_path / "new" / "broken.png").write_text("no image")
     options = f"--predict new --resume {finetuned / 'checkpoint-last.pth'} --device cpu --amp fp32 --batch_size 4 --overlays"
-    assert run_script(f"main_finetune.py {options} --output_dir one", tmp_path, check=False).returncode == 1
+    assert run_here(f"main_finetune.py {options} --output_dir one", tmp_path, check=False).returncode == 1
     command = [sys.executable, "-m", "torch.distributed.run", *ONE_NODE[0].split(), ROOT / "main_finetune.py"]
     subprocess.run([*command, *options.split(), "--output_dir", "two"], cwd=tmp_path, capture_output=True, timeout=300)
     one, two = (read_predictions(tmp_path / name, labelled=False) for name in ("one", "two"))

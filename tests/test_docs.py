@@ -1,22 +1,21 @@
 """docs/from-folder-to-figure.md, followed as written, its commands in small."""
 
-import contextlib
 import csv
-import io
 import re
-import runpy
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_here
 from taught import teach
+
+from util.system import child
 
 PAGE = (ROOT / "docs" / "from-folder-to-figure.md").read_text()
 BLOCKS = re.findall(r"(?:^    .*\n)+", re.sub(r"^```python.*?^```", "", PAGE, flags=re.M | re.S), re.M)
 SMALLER = {
     r"--train \d+ --val \d+ --size 64": "--train 120 --val 40 --size 64",
-    r"--epochs \d+": "--epochs 2 --num_workers 0",
+    r"--epochs \d+": "--epochs 2 --num_workers 0 --figure_width 85",
     r"--warmup_epochs \d+": "--warmup_epochs 0",
     r"--sam_epoch \d+": "--sam_epoch 0",
     r"--folds 5": "--folds 2",
@@ -43,20 +42,20 @@ def first_words(text):
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
     """The folder in which the page was followed, and what was printed there."""
-    folder, printed = tmp_path_factory.mktemp("figure"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.chdir(folder)
-        for first, *rest in commands_of_the_page(folder):
-            script = rest.pop(0) if first == "-m" else str(ROOT / first)
-            patch.setattr(sys, "argv", [script, *rest])
-            if first == "-m":
-                runpy.run_module(script, run_name="__main__", alter_sys=True)
-            else:
-                runpy.run_path(script, run_name="__main__")
-            if rest[-1] == "demo/finetune":  # two epochs leave a model that no temperature fits
+    folder, printed = tmp_path_factory.mktemp("figure"), ""
+
+    def run_child(words, title, log, cwd=None):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(run_here(list(words), cwd or Path.cwd()).stdout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child, "run", run_child)  # of a cross-validation
+        for command in commands_of_the_page(folder):
+            printed += run_here(command, folder).stdout
+            if command[-1] == "demo/finetune":  # two epochs leave a model that no temperature fits
                 best = folder / "demo" / "finetune" / "checkpoint-best.pth"
                 teach(best, [str(path) for path in folder.glob("demo/phantoms/train/*/*.png")], best)
-    return folder, printed.getvalue()
+    return folder, printed
 
 
 def test_nothing_is_left_to_write():

@@ -5,13 +5,15 @@ import shutil
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, run_script
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, run_here, run_script
 
 
-def wrong_folders(phantoms, tmp_path):
+@pytest.fixture(scope="module")
+def wrong_folders(phantoms, tmp_path_factory):
     """Damaged copies of the data set, by name."""
+    root = tmp_path_factory.mktemp("wrong")
     folders = {
-        name: shutil.copytree(phantoms, tmp_path / name) for name in ("noval", "empty", "differ", "broken", "text", "bare")
+        name: shutil.copytree(phantoms, root / name) for name in ("noval", "empty", "differ", "broken", "text", "bare")
     }
     shutil.rmtree(folders["noval"] / "val")
     for path in (folders["empty"] / "train" / "ring").iterdir():
@@ -37,8 +39,8 @@ def wrong_folders(phantoms, tmp_path):
     ],
 )
 @pytest.mark.parametrize("script", ["main_pretrain.py", "main_finetune.py"])
-def test_wrong_folders(script, folder, words, call, phantoms, tmp_path):
-    data = wrong_folders(phantoms, tmp_path).get(folder, tmp_path / "missing")
+def test_wrong_folders(script, folder, words, call, wrong_folders, tmp_path):
+    data = wrong_folders.get(folder, tmp_path / "missing")
     tiny = TINY_PRETRAIN if "pre" in script else f"{TINY_FINETUNE} --input_size 32 --patch_size 8"
     expect_one_line(call(f"{script} {tiny} --data_path {data} --output_dir {tmp_path / 'out'}"), words)
     assert not list((tmp_path / "out").glob("*"))
@@ -148,7 +150,7 @@ FINETUNE_ERRORS = [
     ("--eval --resume {text}", ["text.pth", "no checkpoint"]),
     ("--eval --resume auto", ["--eval needs --resume CHECKPOINT"]),
     ("--eval --resume {pretrained} --global_pool", ["lacks fc_norm", "--global_pool"]),
-    ("--eval --resume {pretrained} --model vit_large_patch16", ["another architecture"]),
+    ("--eval --resume {pretrained} --model vit_small_patch16", ["another architecture"]),
     ("--aa flip-everything", ["--aa flip-everything"]),
     ("--batch_size 7 --mixup 0.8", ["--batch_size 7", "even"]),
     ("--mask_ratio 0.5 --throw_ratio 0.5", ["below 1"]),
@@ -173,23 +175,24 @@ FINETUNE_ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("options", "words"), FINETUNE_ERRORS)
-def test_wrong_options_of_fine_tuning(options, words, call, phantoms, pretrained, tmp_path):
-    (tmp_path / "text.pth").write_text("no checkpoint")
-    torch.save({"model": {"layer.weight": torch.zeros(2)}}, tmp_path / "other.pth")
+@pytest.fixture(scope="module")
+def checkpoints(pretrained, tmp_path_factory):
+    """A pre-training's checkpoint, and others that are none or lack something, by name."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {name: folder / f"{name}.pth" for name in ("registers", "headless", "text", "other")}
+    paths["text"].write_text("no checkpoint")
+    torch.save({"model": {"layer.weight": torch.zeros(2)}}, paths["other"])
     content = torch.load(pretrained / "checkpoint-last.pth")
     content["model"] = {name: value for name, value in content["model"].items() if not name.startswith("head.")}
-    torch.save(content, tmp_path / "headless.pth")
-    torch.save({"model": {**content["model"], "reg_token": torch.zeros(1, 4, 128)}}, tmp_path / "registers.pth")
-    paths = {
-        "registers": tmp_path / "registers.pth",
-        "headless": tmp_path / "headless.pth",
-        "text": tmp_path / "text.pth",
-        "other": tmp_path / "other.pth",
-        "pretrained": pretrained / "checkpoint-last.pth",
-    }
+    torch.save(content, paths["headless"])
+    torch.save({"model": {**content["model"], "reg_token": torch.zeros(1, 4, 128)}}, paths["registers"])
+    return {**paths, "pretrained": pretrained / "checkpoint-last.pth"}
+
+
+@pytest.mark.parametrize(("options", "words"), FINETUNE_ERRORS)
+def test_wrong_options_of_fine_tuning(options, words, call, phantoms, checkpoints, tmp_path):
     command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --data_path {phantoms} --output_dir {tmp_path / 'out'}"
-    expect_one_line(call(f"{command} {options.format(**paths)}"), words)
+    expect_one_line(call(f"{command} {options.format(**checkpoints)}"), words)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("checkpoint*"))
 
 
@@ -260,7 +263,7 @@ def test_the_process_itself_ends_with_status_2(phantoms, tmp_path):
 
 def test_tools_answer_in_one_line(tmp_path):
     for tool in ("compare", "report", "split", "phantom"):
-        result = run_script(f"-m util.{tool}", ROOT, check=False)
+        result = run_here(f"-m util.{tool}", ROOT, check=False)
         assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "required" in result.stderr
 
 

@@ -1,15 +1,11 @@
 """docs/formats.md, followed as written in small: DICOM files, trained on and evaluated by the scripts; and other formats."""
 
-import contextlib
-import io
 import json
 import re
-import runpy
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY_FINETUNE, content_of
+from conftest import ROOT, TINY_FINETUNE, content_of, run_here
 
 pydicom, nibabel = pytest.importorskip("pydicom"), pytest.importorskip("nibabel")
 
@@ -18,24 +14,18 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```\n", PAGE, re.M | re.S)
 COMMANDS = [command.replace("\\\n", " ") for command in re.findall(r"^    python ((?:.*\\\n)*.*)", PAGE, re.M)]
 SMALLER = {
     "--train 400 --val 100": "--train 24 --val 8",
-    "--epochs 20": "--epochs 2 --num_workers 0 --device cpu",
+    "--epochs 20": "--epochs 2 --num_workers 0 --device cpu --figure_width 85",
     "--warmup_epochs 2": "--warmup_epochs 0",
     "--sam_epoch 10": "--sam_epoch 1",
     "--batch_size 32": "--batch_size 8",
 }
 
 
-def run(command):
+def run(command, folder):
     """What a command of the page prints."""
     for long, short in SMALLER.items():
         command = command.replace(long, short)
-    first, *rest = command.split()
-    script = rest.pop(0) if first == "-m" else str(ROOT / first)
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(sys, "argv", [script, *rest])
-        (runpy.run_module if first == "-m" else runpy.run_path)(script, run_name="__main__")
-    return printed.getvalue()
+    return run_here(command, folder).stdout
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +34,14 @@ def followed(tmp_path_factory):
     folder, names = tmp_path_factory.mktemp("formats"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        printed = [run(COMMANDS[0])]
+        printed = [run(COMMANDS[0], folder)]
         exec(SNIPPETS[0], names)
         for path in (folder / "demo" / "dicom").rglob("*"):
             if path.is_file():
                 dataset = pydicom.dcmread(path)
                 dataset.PatientName, dataset.PatientID = "Doe^Jane", "4711-0815"
                 dataset.save_as(path)
-        printed += [run(command) for command in COMMANDS[1:]]
+        printed += [run(command, folder) for command in COMMANDS[1:]]
         exec(SNIPPETS[1], names)
     return folder / "demo", printed, names
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
-from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, log_of, run_script, same_weights
+from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, log_of, run_here, same_weights
 
 from util.report.__main__ import render
 from util.training import checkpoint
@@ -27,7 +27,7 @@ def test_resuming_equals_an_uninterrupted_run(phase, pretrained, finetuned, phan
     shutil.copy(finished / middle, folder)
     shutil.copy(finished / "log.txt", folder)
     (folder / "checkpoint-last.pth").write_bytes((finished / "checkpoint-last.pth").read_bytes()[:1000])
-    result = run_script(f"{options} --data_path {phantoms} --output_dir {folder} --resume auto", tmp_path)
+    result = run_here(f"{options} --data_path {phantoms} --output_dir {folder} --resume auto", tmp_path)
     assert (
         "skipped" in result.stdout
         and f"resuming {folder / middle}" in result.stdout

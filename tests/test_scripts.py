@@ -15,6 +15,7 @@ from conftest import (
     TINY_PRETRAIN,
     content_of,
     log_of,
+    run_here,
     run_script,
     same_weights,
 )
@@ -56,9 +57,7 @@ def test_maps_before_sam_are_not_in_the_checkpoint(pretrained):
 
 def test_schedule_and_scalars_in_tensorboard(phantoms, tmp_path):
     command = f"main_pretrain.py {TINY_PRETRAIN} --print_freq 1 --epochs 5 --warmup_epochs 2 --blr 3e-3 --sam_epoch 9"
-    result = run_script(
-        f"{command} --data_path {phantoms} --output_dir {tmp_path / 'o'} --log_dir {tmp_path / 'tb'}", tmp_path
-    )
+    result = run_here(f"{command} --data_path {phantoms} --output_dir o --log_dir tb", tmp_path)
     assert "SAM never starts" in result.stdout
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     rates = [(event.step, event.value) for event in events.Scalars("step/lr")]
@@ -86,7 +85,7 @@ def test_files_and_log_of_a_fine_tuning(finetuned):
 
 def test_evaluation(finetuned, phantoms, tmp_path):
     command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} --num_classes 4"
-    result = run_script(f"{command} --data_path {phantoms}", tmp_path)
+    result = run_here(f"{command} --data_path {phantoms}", tmp_path)
     folder = tmp_path / "output_dir" / "eval-phantoms"
     figures = json.loads((folder / "metrics.json").read_text())
     with open(folder / "predictions.csv") as file:
@@ -113,6 +112,14 @@ def test_evaluation(finetuned, phantoms, tmp_path):
     assert figures["calibration"]["brier_score"] == pytest.approx(squares.sum(1).mean(), rel=1e-4)
     assert f"Brier score {figures['calibration']['brier_score']:.4f}" in result.stdout and "quadratic_kappa" not in figures
     assert (folder / "reliability.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """As many training phantoms as ever, of validation one of each class: less to measure and to draw."""
+    folder = tmp_path_factory.mktemp("few") / "phantoms"
+    write_phantoms(folder, train=24, val=4, size=32, seed=0)
+    return folder
 
 
 def run_once(call, script, options, phantoms, folder):
@@ -172,11 +179,11 @@ def baselines():
         ("main_finetune.py", "--amp fp16 --mixup 0.8"),
     ],
 )
-def test_every_option_has_an_effect(script, options, call, phantoms, tmp_path, baselines):
+def test_every_option_has_an_effect(script, options, call, few, tmp_path, baselines):
     """The run ends well, and its weights differ from those of a run without the option."""
     if script not in baselines:
-        baselines[script] = run_once(call, script, "--amp fp32", phantoms, tmp_path / "plain")
-    changed = run_once(call, script, "--amp fp32 " + options, phantoms, tmp_path / "changed")
+        baselines[script] = run_once(call, script, "--amp fp32", few, tmp_path / "plain")
+    changed = run_once(call, script, "--amp fp32 " + options, few, tmp_path / "changed")
     plain = baselines[script]
     assert plain.keys() != changed.keys() or any(not torch.equal(plain[name], changed[name]) for name in plain)
 
@@ -225,7 +232,7 @@ def test_two_classes_and_evaluation_with_class_token(call, tmp_path, monkeypatch
 def test_compile(phantoms, tmp_path):
     """Compiled training is the same training (or, where nothing can compile, falls back to it)."""
     run = f"main_pretrain.py {TINY_PRETRAIN} --amp fp32 --epochs 1 --data_path {phantoms}"
-    run_script(f"{run} --output_dir {tmp_path / 'plain'}", tmp_path)
+    run_here(f"{run} --output_dir {tmp_path / 'plain'}", tmp_path)
     run_script(f"{run} --compile --output_dir {tmp_path / 'compiled'}", tmp_path)
     plain, compiled = (log_of(tmp_path / name)[0]["loss"] for name in ("plain", "compiled"))
     assert compiled == pytest.approx(plain, rel=1e-3)
@@ -255,5 +262,5 @@ def test_real_images(real_data, call, tmp_path):
     data, run = tmp_path / "btmd", tmp_path / "run"
     run_once(call, "main_pretrain.py", "--sam_epoch 0", data, run / "p")
     run_once(call, "main_finetune.py", f"--finetune {run / 'p' / 'checkpoint-last.pth'}", data, run / "f")
-    command = f"main_finetune.py --eval --resume {run / 'f' / 'checkpoint-last.pth'} --device cpu"
+    command = f"main_finetune.py --eval --resume {run / 'f' / 'checkpoint-last.pth'} --device cpu --figure_width 85"
     assert call(f"{command} --data_path {data} --output_dir {run / 'e'}")[0] == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, run_here
 from scipy.stats import ttest_rel
 
 import main_finetune
@@ -25,13 +25,13 @@ from util.phantom import write_phantoms
 RESULTS = {name: ROOT / "benchmarks" / "results" / f"{name}.json" for name in ("btmd-every5", "busi")}
 
 
-def ablation(root: Path, *rows: str, options: str = "") -> subprocess.CompletedProcess:
-    """Run the ablation on 48 phantoms: four epochs of pre-training, one of fine-tuning, one seed."""
+def ablation(root: Path, *rows: str, options: str = "") -> list[str]:
+    """The ablation's command line on 48 phantoms: four epochs of pre-training, one of fine-tuning, one seed."""
     command = (
         f"-m benchmarks.ablation --data_path {root}/data --preset quick --pretrain_epochs 4 --finetune_epochs 1 --jobs 2"
     )
     command += f" --work {root}/work --results {root}/results --seeds 0 {options} --rows"
-    return subprocess.run([sys.executable, *command.split(), *rows], cwd=ROOT, capture_output=True, text=True)
+    return [*command.split(), *rows]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,8 @@ def two_rows(tmp_path_factory) -> Path:
     """The folder of an ablation that has run two rows."""
     root = tmp_path_factory.mktemp("ablation")
     write_phantoms(root / "data", train=48, val=12, size=64, seed=0)
-    result = ablation(root, "supervision alone", "MSMAE, pre-training only")
+    command = [sys.executable, *ablation(root, "supervision alone", "MSMAE, pre-training only")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and "4 stages to run" in result.stdout, result.stdout + result.stderr
     return root
 
@@ -72,7 +73,7 @@ def test_every_row_is_a_command_that_its_script_takes(preset, tmp_path):
 def test_an_ablation_goes_on_and_reports(two_rows):
     file, name = two_rows / "results" / "data.json", "MSMAE, pre-training only"
     results = json.loads(file.read_text())
-    assert "0 stages to run" in ablation(two_rows, name, "supervision alone").stdout
+    assert "0 stages to run" in run_here(ablation(two_rows, name, "supervision alone"), ROOT).stdout
     assert json.loads(file.read_text()) == results
     cell, start = results["cells"][name]["0"], results["pretraining"]["MSMAE"]["0"]
     log = (two_rows / "work" / "quick-4-1" / "finetune-MSMAE-pre-training_only-0" / "log.txt").read_text().splitlines()
@@ -92,11 +93,11 @@ def test_an_ablation_goes_on_and_reports(two_rows):
 def test_other_settings_never_meet_in_one_file(two_rows):
     file = two_rows / "results" / "data.json"
     before = file.read_text()
-    refused = ablation(two_rows, "MSMAE", options="--pretrain_epochs 6")
+    refused = run_here(ablation(two_rows, "MSMAE", options="--pretrain_epochs 6"), ROOT, check=False)
     assert refused.returncode == 2 and f"{file} was made with pretrain_epochs 4, now 6" in refused.stderr, refused.stderr
     (two_rows / "others").mkdir()
     (two_rows / "others" / "data.json").write_text(before.replace('"bilinear"', '"bicubic"'))
-    refused = ablation(two_rows, "MSMAE", options=f"--results {two_rows}/others")
+    refused = run_here(ablation(two_rows, "MSMAE", options=f"--results {two_rows}/others"), ROOT, check=False)
     told = "was made with validation bicubic, now bilinear: give another --name or --results"
     assert refused.returncode == 2 and told in refused.stderr and len(refused.stderr.splitlines()) == 1, refused.stderr
     assert file.read_text() == before
@@ -104,7 +105,7 @@ def test_other_settings_never_meet_in_one_file(two_rows):
 
 def test_a_stage_that_fails_is_named(tmp_path):
     write_phantoms(tmp_path / "data", train=16, val=12, size=64, seed=0)  # fewer than a batch
-    result = ablation(tmp_path, "MAE")
+    result = run_here(ablation(tmp_path, "MAE"), ROOT, check=False)
     assert result.returncode == 2 and "pretrain-MAE-0" in result.stderr and "--batch_size 32" in result.stderr
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, run_here, run_script
 
 from benchmarks.pictures import efficiency
 from benchmarks.speed.flops import count, encoder_flops, finetuning_step_flops
@@ -73,5 +73,5 @@ def test_pictures_of_the_readme(tmp_path):
     assert (tmp_path / "Fig" / "pipeline.png").stat().st_size > 50_000
     content["rows"] = []
     (tmp_path / "figures.json").write_text(json.dumps(content))
-    result = run_script(command, tmp_path, check=False, PYTHONPATH=str(ROOT))
+    result = run_here(command, tmp_path, check=False)
     assert result.returncode == 2 and "no part 'efficiency'" in result.stderr

@@ -12,7 +12,7 @@ from html import escape, unescape
 from html.parser import HTMLParser
 
 import pytest
-from conftest import ROOT, run_script
+from conftest import ROOT, run_here, run_script
 
 from util.report.__main__ import curves, render
 
@@ -55,7 +55,7 @@ def test_a_panel_without_a_curve_is_left_empty(panels):
 
 
 def test_report_of_a_folder_without_a_run(tmp_path):
-    result = run_script(f"util/report/__main__.py {tmp_path}", tmp_path, check=False)
+    result = run_here(f"util/report/__main__.py {tmp_path}", tmp_path, check=False)
     assert result.returncode == 2 and "neither metrics.json" in result.stderr and len(result.stderr.splitlines()) == 1
 
 

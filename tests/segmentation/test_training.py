@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, content_of, holder, log_of, run_script, same_weights
+from conftest import ROOT, content_of, holder, log_of, run_here, run_script, same_weights
 from mutations import damage_fields, of_routes, start, without_work
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, recall_score
@@ -111,7 +111,7 @@ def test_resuming_equals_an_uninterrupted_run(trained, pairs_folder, tmp_path):
     folder.mkdir()
     shutil.copy(trained / "checkpoint-0.pth", folder)
     command = f"segmentation/train.py --device cpu --num_workers 2 --root {pairs_folder}"
-    result = run_script(f"{command} --output_dir {folder} --resume auto", tmp_path)
+    result = run_here(f"{command} --output_dir {folder} --resume auto", tmp_path)
     assert "resuming" in result.stdout and "note:" not in result.stdout.replace("note: --checkpoint", "")
     assert same_weights(folder / "checkpoint-last.pth", trained / "checkpoint-last.pth")
 
