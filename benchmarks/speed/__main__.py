@@ -1,4 +1,5 @@
-"""Measure how fast the project is, beside Hugging Face's ViTMAE and timm's ViT, in one run on the device at hand.
+"""Measure how fast the project is, beside Hugging Face's ViTMAE, timm's ViT and LightlyTrain, in one run on the device at
+hand.
 
 Prints tables in Markdown with the project's targets beside them, and writes all figures to a JSON file."""
 
@@ -12,13 +13,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from benchmarks.speed import contenders, flops, pipeline
 from benchmarks.speed import shared as beside
-from benchmarks.speed.measure import Timing, peak_memory, product_rate, ratio, time_in_turn
+from benchmarks.speed.field import field
+from benchmarks.speed.measure import Row, peak_memory, product_rate, rates, ratio, time_in_turn
 from models_vit import ENCODERS, create_encoder
 from util.data.inference import Inference
 from util.maps import sources
@@ -27,24 +28,6 @@ from util.system.errors import run_script
 from util.system.workplace import Precision, choose_device, choose_precision, environment
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-class Row(NamedTuple):
-    """One measured figure."""
-
-    part: str
-    what: str
-    value: float
-    unit: str
-    spread: str = ""
-    target: str = ""
-
-
-def rates(part: str, timings: dict[str, Timing], images: int) -> Iterator[Row]:
-    """Images a second of each contender, with quartiles."""
-    for name, timing in timings.items():
-        spread = f"{images / timing.high:.3g} to {images / timing.low:.3g}"
-        yield Row(part, name, images / timing.median, "images/s", spread)
 
 
 def pretrain(options) -> Iterator[Row]:
@@ -228,11 +211,11 @@ def shared(options) -> Iterator[Row]:
     """The small model's fine-tuning beside busy processes, by how its threads wait; on the CPU, a thread a core."""
     measured = beside.rates(options.rounds, 2 * options.shortest)
     usual = statistics.median(measured["as PyTorch has it", 0])
-    for (name, count), rates in measured.items():
+    for (name, count), samples in measured.items():
         ours = name == f"{cores.SPINS} spins"
-        low, _, high = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else rates * 3
+        low, _, high = statistics.quantiles(samples, n=4, method="inclusive") if len(samples) > 1 else samples * 3
         whole = statistics.median(measured[name, 0]) if count else usual
-        share = 100 * statistics.median(rates) / whole
+        share = 100 * statistics.median(samples) / whole
         goal = 80 * beside.fair_share(count) if count else 97
         what = f"{name}, beside {count} busy" if count else f"{name}, alone, against PyTorch's own"
         spread = f"{100 * low / whole:.3g} to {100 * high / whole:.3g}"
@@ -291,6 +274,7 @@ PARTS = {
     "efficiency": efficiency,
     "shared": shared,
     "startup": startup,
+    "field": field,
 }
 
 
@@ -313,6 +297,7 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--model", choices=ENCODERS, default="vit_base_patch16", help="the encoder")
     parser.add_argument("--input_size", type=int, default=224, help="side of the input in pixels")
     parser.add_argument("--batch_size", type=int, help="images in a batch (default: 64 on a GPU, 32 on a CPU)")
+    parser.add_argument("--field_batch_size", type=int, default=32, help="images in a batch of the part 'field'")
     parser.add_argument("--batches", type=int, help="batches in sets and epochs (default: 40 on a GPU, 4 on a CPU)")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each contender")
     parser.add_argument("--shortest", type=float, default=0.5, help="seconds of a sample at least")

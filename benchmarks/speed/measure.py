@@ -4,11 +4,22 @@ import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+
+class Row(NamedTuple):
+    """One measured figure."""
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    spread: str = ""
+    target: str = ""
 
 
 class Timing(NamedTuple):
@@ -65,6 +76,13 @@ def ratio(slow: Timing, fast: Timing) -> float:
     return statistics.median(a / b for a, b in zip(slow.rounds, fast.rounds, strict=True))
 
 
+def rates(part: str, timings: dict[str, Timing], images: int) -> Iterator[Row]:
+    """Images a second of each contender, with quartiles."""
+    for name, timing in timings.items():
+        spread = f"{images / timing.high:.3g} to {images / timing.low:.3g}"
+        yield Row(part, name, images / timing.median, "images/s", spread)
+
+
 def product_rate(device: torch.device, dtype: torch.dtype, rounds: int, shortest: float) -> float:
     """Floating-point operations per second of a large square matrix product: what the device can do at best."""
     size = 8192 if device.type == "cuda" else 4096
@@ -73,7 +91,7 @@ def product_rate(device: torch.device, dtype: torch.dtype, rounds: int, shortest
     return 2 * size**3 / timing.median
 
 
-def _high_water() -> int:
+def high_water() -> int:
     """Bytes of the largest resident set of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count the parent's memory too, from before this program was started
@@ -85,7 +103,7 @@ def _child(make: Callable, arguments: tuple, connection) -> None:
     call = make(*arguments)
     for _ in range(2):
         call()
-    connection.send(_high_water())
+    connection.send(high_water())
 
 
 def peak_memory(make: Callable[..., Callable[[], object]], arguments: tuple, device: torch.device) -> int:

@@ -6,8 +6,11 @@ import pytest
 from conftest import ROOT, run_here, run_script
 
 from benchmarks.pictures import efficiency
+from benchmarks.speed import field
 from benchmarks.speed.flops import count, encoder_flops, finetuning_step_flops
 from benchmarks.speed.measure import Timing, ratio
+from benchmarks.speed.trainings import CONTENDERS, Contender, Setting
+from util.system.errors import InputError
 
 
 def test_flops_are_those_of_the_paper():
@@ -75,3 +78,16 @@ def test_pictures_of_the_readme(tmp_path):
     (tmp_path / "figures.json").write_text(json.dumps(content))
     result = run_here(command, tmp_path, check=False)
     assert result.returncode == 2 and "no part 'efficiency'" in result.stderr
+
+
+def test_the_field_follows_whole_trainings(phantoms, tmp_path, capsys):
+    """Ours as a process of its own; what is not installed is left out with a note, what ends early is named."""
+    ours = CONTENDERS["fine-tuning"]["ours, SAM 0.45 / 0.3"]
+    assert field.installed("fine-tuning", "ours", ours)
+    assert not field.installed("fine-tuning", "theirs", Contender(ours.train, "no-such-package"))
+    assert "theirs: left out, no-such-package is not installed" in capsys.readouterr().out
+    setting = Setting(str(phantoms), str(tmp_path), "vit_micro_patch8", 32, 4, "cpu", "fp32", 0, (1, 2, 4))
+    seen = field.watch("fine-tuning", "ours, SAM 0.45 / 0.3", setting)
+    assert 0 < seen.step < seen.first_step and seen.memory > 2**27
+    with pytest.raises(InputError, match=r"fine-tuning, ours.*: ended before step 1000000"):
+        field.watch("fine-tuning", "ours, SAM 0.45 / 0.3", setting._replace(output=f"{tmp_path}/2", marks=(1, 2, 10**6)))
