@@ -9,7 +9,7 @@ from typing import NamedTuple
 SEEDS = (0, 1, 2)
 MASKINGS = {"SAM": ("sam", "attention"), "a random quarter": ("quarter", "random"), "all patches": ("all", "none")}
 
-MICRO, TINY = "vit_micro_patch8 --input_size 96", "vit_tiny_patch16 --patch_size 8 --input_size 96"
+MICRO = "vit_micro_patch8 --input_size 96"
 PRETRAIN = "--warmup_epochs 2 --blr 8e-3 --crop_scale 0.5 1"
 FINETUNE = "--warmup_epochs 2 --blr 5e-3 --layer_decay 0.9 --drop_path 0"
 SCHEDULES = {  # of pre-training, of both phases, epochs of the tuned protocol's fine-tuning
@@ -26,7 +26,6 @@ HALF = (  # of the patches, at random, in most epochs: cheaper, and no image is 
 )
 AS_PRETRAINED, FROM_NOTHING = "--blr 5e-3 --layer_decay 0.9", "--blr 8e-3 --drop_path 0 --layer_decay 1"
 MIXED = "--mixup 0.2 --unmasked_epochs 15"
-PRESET_PRETRAIN = "--batch_size 32 --epochs 50 --sam_epoch 25 --loc_interval 6 --class_weight 0.5"
 
 
 class Run(NamedTuple):
@@ -67,10 +66,9 @@ def of_seed(seed: int) -> list[Run]:
     return runs
 
 
-PRESETS = [  # the preset and labels alone in at most four hours of CPU time each, and a shorter run
-    Run("btmd-preset-pretrain", f"--protocol tuned --model msmae_{TINY} {PRETRAIN} {PRESET_PRETRAIN}", "btmd"),
-    Run("btmd-preset", f"{HALF} {AS_PRETRAINED} {MIXED} --epochs 150", "btmd", start="btmd-preset-pretrain"),
-    Run("btmd-labels", f"{HALF} --model {TINY} --blr 6e-3 --layer_decay 1 {MIXED} --epochs 205", "btmd"),
+PRESETS = [  # the preset, from the tuned pre-training; labels alone for about as long; and a shorter run
+    Run("btmd-preset", f"{HALF} {AS_PRETRAINED} {MIXED} --epochs 140", "btmd", start="btmd-tuned-pretrain-0"),
+    Run("btmd-labels", f"{HALF} --model {MICRO} --blr 8e-3 --layer_decay 1 {MIXED} --epochs 180", "btmd"),
     Run("btmd-labels-short", f"{HALF} --model {MICRO} {FROM_NOTHING} --epochs 60 --unmasked_epochs 6", "btmd"),
 ]
 LONG = {  # of the table on long schedules: as ROWS

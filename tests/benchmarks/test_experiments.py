@@ -115,6 +115,6 @@ def test_the_recipe_is_the_preset(tmp_path):
     recipe = ROOT / "recipes" / "cpu" / "btmd.sh"
     subprocess.run(["bash", recipe], cwd=tmp_path, env={"PYTHON": str(recorder), "PATH": "/usr/bin:/bin"}, check=True)
     *calls, evaluation = (tmp_path / "calls").read_text().splitlines()
-    names = ("btmd-preset-pretrain", "btmd-preset")
+    names = ("btmd-tuned-pretrain-0", "btmd-preset")
     assert [f"python {call}" for call in calls] == [f"{RUNS[name].command()} --resume auto" for name in names]
     assert main_finetune.get_args(evaluation.split()[1:], recorded={}).resume == "runs/btmd-preset/checkpoint-last.pth"
