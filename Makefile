@@ -46,7 +46,7 @@ test-ecosystem: $(VENV)/ready-for-ecosystem
 # the oldest versions that requirements.txt allows, in an environment of their own
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	grep -v "^#" requirements.txt | sed "s/>=/==/; s/,<.*//" > .venv-oldest/oldest.txt
+	cat requirements.txt requirements-formats.txt | grep -v "^#" | sed "s/>=/==/; s/,<.*//" > .venv-oldest/oldest.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-oldest/oldest.txt -r tests/requirements.txt
 	.venv-oldest/bin/python -m pytest
 
