@@ -40,7 +40,7 @@ class Attention(vision_transformer.Attention):
         return self.attn
 
     def forward(self, x: Tensor, **_) -> Tensor:
-        """``[B, N, D]`` to ``[B, N, D]``. (Newer timm passes attention masks, always None here.)"""
+        """``[B, N, D]`` to ``[B, N, D]``. (timm passes attention masks, always None here.)"""
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         # PyTorch's fused kernel is the slower one on CPUs for half-precision sequences of this length
