@@ -21,9 +21,11 @@ from conftest import (
 )
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch._dynamo.utils import counters
 
 from util.maps.sources import names
 from util.phantom import write_phantoms
+from util.sizes import AUTOENCODERS
 
 
 def test_files_of_a_pretraining(pretrained):
@@ -229,11 +231,18 @@ def test_two_classes_and_evaluation_with_class_token(call, tmp_path, monkeypatch
     assert status == 0 and list(figures["per_class"]) == ["none", "ring"] and "localisation" not in figures
 
 
-def test_compile(phantoms, tmp_path):
+def test_compile(phantoms, tmp_path, monkeypatch):
     """Compiled training is the same training (or, where nothing can compile, falls back to it)."""
+    name = "msmae_vit_micro_patch8"  # of one block, because compiling takes seconds for each
+    monkeypatch.setitem(AUTOENCODERS, name, {**AUTOENCODERS[name], "depth": 1, "decoder_depth": 1})
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)  # the script changes it; undone afterwards
     run = f"main_pretrain.py {TINY_PRETRAIN} --amp fp32 --epochs 1 --data_path {phantoms}"
     run_here(f"{run} --output_dir {tmp_path / 'plain'}", tmp_path)
-    run_script(f"{run} --compile --output_dir {tmp_path / 'compiled'}", tmp_path)
+    assert not counters["frames"]
+    run_here(f"{run} --compile --output_dir {tmp_path / 'compiled'}", tmp_path)
+    assert counters["frames"]["ok"] > 0
+    torch.compiler.reset()
+    counters.clear()
     plain, compiled = (log_of(tmp_path / name)[0]["loss"] for name in ("plain", "compiled"))
     assert compiled == pytest.approx(plain, rel=1e-3)
     assert content_of(tmp_path / "compiled" / "checkpoint-last.pth")["model"].keys() == (
