@@ -45,7 +45,7 @@ def test_ratio_compares_neighbours_in_time():
 
 def test_the_command_prints_tables_and_writes_all_figures(tmp_path):
     output = tmp_path / "figures.json"
-    parts = "flops pretrain finetune inference pipeline epoch"
+    parts = "flops pretrain finetune profile inference pipeline epoch"
     command = (
         f"benchmarks/speed/__main__.py --parts {parts} --model vit_tiny_patch16 --input_size 32 --batch_size 4 --batches 2"
     )
