@@ -20,7 +20,7 @@ from benchmarks.speed import contenders, flops, pipeline
 from benchmarks.speed import shared as beside
 from benchmarks.speed.field import field
 from benchmarks.speed.measure import Row, peak_memory, product_rate, rates, ratio, time_in_turn
-from benchmarks.speed.profile import profile
+from benchmarks.speed.shares import profile
 from models_vit import ENCODERS, create_encoder
 from util.data.inference import Inference
 from util.maps import sources
