@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brain Tumor MRI on a CPU with a small model; RESULTS.md says what it reached and how long it took.
+# Brain Tumor MRI on a CPU with a small model, in about two hours of CPU time; RESULTS.md says what it reached.
 # The data: python -m util.prepare btmd DOWNLOAD data/btmd. A stopped recipe goes on when it is run again.
 # Labels alone, for as long: the run btmd-labels of python -m benchmarks.experiments --list.
 set -euo pipefail
