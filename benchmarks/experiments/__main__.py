@@ -63,7 +63,8 @@ def main() -> None:
         if name not in results and (ROOT / "runs" / name / "ended").exists():
             figures = gather(ROOT / "runs" / name, ROOT / "data" / run.data, run.pretrains)
             results[name] = {"command": run.command(), **figures}
-    RESULTS.write_text(json.dumps({name: results[name] for name in RUNS if name in results}, indent=1) + "\n")
+    results = {name: results[name] for name in RUNS if name in results}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text(tables(results))
     print(tables(results))
 
