@@ -26,6 +26,11 @@ PRETRAIN_SCHEDULE = "--epochs 4 --warmup_epochs 1 --sam_epoch 2 --loc_interval 1
 FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 1"
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores, as tests often wait for processes that they started or stopped."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Tests leave the user's cache folder alone."""
