@@ -43,7 +43,7 @@ test: lint
 test-ecosystem: $(VENV)/ready-for-ecosystem
 	$(BIN)/python -m pytest tests/weights tests/export
 
-# the oldest versions that requirements.txt allows, in an environment of their own
+# the oldest versions that the requirements of scripts and formats allow, in an environment of their own
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	cat requirements.txt requirements-formats.txt | grep -v "^#" | sed "s/>=/==/; s/,<.*//" > .venv-oldest/oldest.txt

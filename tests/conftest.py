@@ -28,7 +28,9 @@ FINETUNE_SCHEDULE = "--epochs 3 --warmup_epochs 1 --loc_interval 2 --save_every 
 
 def pytest_xdist_auto_num_workers(config):
     """One more than there are cores, as tests often wait for processes that they started or stopped."""
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+    from util.system.cores import usable
+
+    return usable() + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from util.data.readers.base import Pixels, chosen_frame, from_array, need, reader, upright
 from util.data.readers.ordinary import decode
@@ -23,6 +23,7 @@ def read(path: str, reading: Reading) -> Pixels:
     """One page; of several, the one that --frame says, counted over all that are no thumbnails."""
     try:
         with Image.open(path) as image:
+            assert isinstance(image, TiffImagePlugin.TiffImageFile)
             bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
             several = image.n_frames > 1 or "ImageJ=" in str(image.tag_v2.get(DESCRIPTION, ""))
             turned = image.tag_v2.get(ORIENTATION, 1) != 1  # Pillow 13 tears images that lie on their side
