@@ -48,9 +48,9 @@ from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, averaging_note, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.variant import MAE, Variant
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
-from util.weights.variant import MAE, Variant
 
 LOGGED = ("top1", "balanced_accuracy", "macro_f1", "macro_auc", "loss")  # metrics of every epoch
 

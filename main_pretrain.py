@@ -37,9 +37,9 @@ from util.training.balance import Balance
 from util.training.optimisation import Schedule, Stepper, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.variant import MAE
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
-from util.weights.variant import MAE
 
 
 def preview_due(args: argparse.Namespace, epoch: int) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from util.maps.attention import accumulate_relevance, average_heads, scale_to_unit
 from util.sizes import ENCODERS
-from util.weights.variant import MAE, Variant
+from util.variant import MAE, Variant
 
 
 class Attention(vision_transformer.Attention):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models_vit import VisionTransformer, create_encoder
-from util.weights.variant import MAE, Variant
+from util.variant import MAE, Variant
 
 TAPS = (1 / 3, 1 / 2, 2 / 3, 1)  # of the encoder's depth: blocks 4, 6, 8 and 12 of 12
 CHANNELS = 256

@@ -29,9 +29,9 @@ from util.system.workplace import check_workers, open_workplace, training_folder
 from util.training.optimisation import Stepper, compile_model
 from util.training.resuming import find_resumed
 from util.training.run import About, Training
+from util.variant import MAE
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
-from util.weights.variant import MAE
 
 BEST_BY = {"batch_iou": "val_iou_batches", "image_iou": "val_iou"}  # the score in the log
 

@@ -30,7 +30,7 @@ from util.data.augment import mix_batch
 from util.maps import sources
 from util.masking import SAM, temper, weight_shares
 from util.training.log import Averages
-from util.weights.variant import MAE
+from util.variant import MAE
 
 
 def there_are_fake_gpus() -> bool:

@@ -15,9 +15,9 @@ import torch
 from conftest import PRETRAIN_SCHEDULE, ROOT, TINY_PRETRAIN, content_of, run_here, run_script
 from stress import FINETUNE, PRETRAIN, interrupt, same_state
 
-from util.options.parser import SaveEvery
 from util.system import interruption
 from util.training import checkpoint
+from util.training.save_every import SaveEvery
 from util.training.saver import Saver, most_at_once
 
 

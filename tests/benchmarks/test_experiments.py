@@ -20,7 +20,7 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.system.errors import InputError
 from util.system.workplace import Precision
-from util.weights.variant import MAE
+from util.variant import MAE
 
 RESULTS = json.loads(experiments.RESULTS.read_text())
 SECTION = re.search(r"^## The paper's experiment on a CPU.*?(?=^## )", (ROOT / "RESULTS.md").read_text(), re.M | re.S)[0]

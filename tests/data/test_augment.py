@@ -12,7 +12,7 @@ from util.data.map_geometry import patch_weights
 from util.phantom import smooth_noise
 from util.system.errors import InputError
 from util.system.seeds import seed_everything
-from util.weights.variant import MAE
+from util.variant import MAE
 
 GRID, PATCH, SIZE = 14, 8, 112
 

@@ -20,8 +20,8 @@ from util.export.__main__ import main
 from util.masking import Split
 from util.system.errors import run_script
 from util.training import checkpoint
+from util.variant import MAE, Variant
 from util.weights.sources import load_weights
-from util.weights.variant import MAE, Variant
 
 ECOSYSTEM = "pip install -r tests/requirements-ecosystem.txt"
 CLASSES = ["benign", "malignant", "normal"]

@@ -12,9 +12,9 @@ from models_msmae import create_autoencoder, load_model
 from models_vit import create_encoder
 from util.system.errors import InputError, run_script
 from util.training import checkpoint
+from util.variant import Variant
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
-from util.weights.variant import Variant
 
 ODD = Variant(norm_eps=1e-5, layer_scale=True, pre_norm=True, act_layer="quick_gelu", num_heads=2, mean=(0.1, 0.2, 0.3))
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from util.export.exported import WEIGHTS, Exported, Written, largest_difference, write_json
-from util.weights.variant import MAE
+from util.variant import MAE
 
 NAMES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 1024: "vit_large_patch16_224"}
 NAMES |= {1280: "vit_huge_patch14_224"}

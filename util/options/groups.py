@@ -13,11 +13,11 @@ from util.options.parser import (
     SHARE,
     THROW_RATIO,
     Parser,
-    SaveEvery,
     number,
     path,
 )
 from util.system import cores
+from util.training.save_every import SaveEvery
 
 
 def add_data_options(parser: Parser) -> None:

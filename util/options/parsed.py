@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from util.data.reading import Reading
-from util.options.parser import SaveEvery
+from util.training.save_every import SaveEvery
 
 
 def plain(args: argparse.Namespace) -> dict:

@@ -1,17 +1,13 @@
 """Options that are not taken: each is answered by one line that says why, and what to do instead."""
 
 import argparse
-from pathlib import Path
 
-from util.system.errors import InputError
+from util.training.older import NO_USE
 
-LAST_COMMIT = "c10a737"  # the last one with the ideas that measurements showed to be of no use (docs/trials.md)
-
-_NO_USE = f"it did not help and was removed (docs/trials.md); commit {LAST_COMMIT} is the last one that has it"
 _TORCHRUN = "leave it out; for several GPUs start the script by torchrun --nproc_per_node N, which sets it"
 _IDLE = "it did nothing in the released scripts; leave it out"
 RETIRED = {
-    **dict.fromkeys(("--registers", "--map_uniform", "--visible_end"), _NO_USE),
+    **dict.fromkeys(("--registers", "--map_uniform", "--visible_end"), NO_USE),
     **dict.fromkeys(("--world_size", "--dist_url", "--local_rank", "--local-rank", "--dist_on_itp"), _TORCHRUN),
     "--dist_eval": "leave it out; under torchrun all processes share an evaluation",
     "--resplit": f"{_IDLE} (python -m util.split makes splits)",
@@ -36,23 +32,3 @@ def add_retired_options(parser: argparse.ArgumentParser) -> None:
     for name in RETIRED:
         if name not in parser._option_string_actions:
             parser.add_argument(name, action=Retired)
-
-
-def by_todays_names(options: dict) -> dict:
-    """The options of an older checkpoint, by the names that they have today."""
-    renamed = {"look_every": "preview_every"}
-    renewed = {renamed.get(name, name): value for name, value in options.items()}
-    if renewed.get("protocol") == "measured":
-        renewed["protocol"] = "tuned"
-    if isinstance(renewed.get("save_every"), list) and len(renewed["save_every"]) == 2:
-        epochs, steps = renewed["save_every"]
-        renewed["save_every"] = f"{steps}steps" if steps else f"{epochs}"
-    return renewed
-
-
-def refuse_retired(options: dict, path: Path) -> None:
-    """Raise :class:`InputError` where a run to go on with was made with what is not there any more."""
-    idle = {"registers": (0, None), "map_uniform": (0.0,), "visible_end": ("low",)}
-    for name, values in idle.items():
-        if options.get(name, values[0]) not in values:
-            raise InputError(f"{path} was made with --{name} {options[name]}: {_NO_USE}")

@@ -117,7 +117,7 @@ def training_section(folder: Path) -> dict:
         if len(scored) > 1:
             best = max(scored, key=lambda line: line[score])
             section["notes"].append(
-                f"{score}: {100 * scored[-1][score]:.2f} % at the last look (epoch {scored[-1]['epoch']}), at best "
+                f"{score}: {100 * scored[-1][score]:.2f} % when last evaluated (epoch {scored[-1]['epoch']}), at best "
                 f"{100 * best[score]:.2f} % (epoch {best['epoch']}, chosen on val/ itself)."
             )
     drawn = curves(lines)

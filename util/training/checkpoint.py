@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from util.options.retired import LAST_COMMIT, by_todays_names
 from util.system.errors import InputError
 from util.training.damage import check_content, check_file, plainly, square_side
-from util.weights.variant import Variant
+from util.training.older import LAST_COMMIT, by_todays_names
+from util.variant import Variant
 
 FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images resized bilinearly
 
@@ -235,7 +235,7 @@ def checked(content: Any, path: Path) -> Checkpoint:
 
 
 def load(path: str | Path, weights: bool = True) -> Checkpoint:
-    """Read a checkpoint of ours (:mod:`util.weights.source` reads those of others too).
+    """Read a checkpoint of ours (:func:`util.weights.sources.load_weights` reads those of others too).
 
     Raises:
         InputError: as :func:`read` and :func:`checked`.

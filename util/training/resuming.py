@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from util.options.retired import refuse_retired
 from util.system.console import say
 from util.system.errors import InputError
 from util.system.workplace import named_folder
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
+from util.training.older import refuse_removed
 
 
 def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpoint | None:
@@ -39,7 +39,7 @@ def find_resumed(resume: str | None, phase: str, folder: Path | None) -> Checkpo
     if source.content.get("decision"):
         made_from = source.content.get("decided_from", "the checkpoint that it was made from")
         raise InputError(f"{source.path} was written by --eval and cannot go on with its training; go on from {made_from}")
-    refuse_retired(source.options, source.path)
+    refuse_removed(source.options, source.path)
     sizes = {"input_size": source.input_size, "patch_size": source.shape.patch_size} if phase != "segmentation" else {}
     for name, size in sizes.items():
         if source.options.get(name, size) != size:

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from torch.utils.data import DataLoader
 
-from util.options.parser import SaveEvery
 from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError
@@ -20,6 +19,7 @@ from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
+from util.training.save_every import SaveEvery
 from util.training.saver import Saver, most_at_once
 
 

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from util.options.parser import SaveEvery
 from util.system import distributed
 from util.system.errors import DISK_TROUBLE, DiskError
 from util.training import checkpoint
 from util.training.log import Averages
+from util.training.save_every import SaveEvery
 
 SAVING_SHARE = 0.05  # of the time may go into checkpoints that nothing but the end of an epoch asks for
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
-from util.weights.variant import MAE, Variant
+from util.variant import MAE, Variant
 
 WRAPPERS = ("model", "state_dict", "teacher")  # where a file may keep its parameters
 PREFIXES = ("module.", "_orig_mod.", "backbone.")  # of several processes, of torch.compile, of DINOv2's training

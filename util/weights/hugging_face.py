@@ -11,9 +11,9 @@ from torch import Tensor
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
+from util.variant import Variant
 from util.weights.files import read_json
 from util.weights.timm_models import WEIGHTS
-from util.weights.variant import Variant
 
 ACTIVATIONS = {
     "gelu": "gelu",

@@ -14,8 +14,8 @@ from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.damage import plainly
+from util.variant import Variant
 from util.weights.files import read_json, with_class_position
-from util.weights.variant import Variant
 
 PREFIX = "timm:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from util.system.errors import InputError
-from util.weights.variant import MAE, Variant
+from util.variant import MAE, Variant
 
 
 def test_plain_values_come_back():
