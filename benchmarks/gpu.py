@@ -7,6 +7,7 @@ import argparse
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -82,25 +83,30 @@ def steps(options: argparse.Namespace, folder: Path) -> list[Step]:
 
 
 def run(step: Step, log: Path) -> Outcome:
-    """Run a step; what it prints goes to the terminal and to ``log``."""
-    say(f"\n== {step.name}: python {' '.join(step.command)}")
+    """Run a step; what it prints goes to the terminal and to ``log`` as it comes."""
+    title = f"\n== {step.name}: python {' '.join(step.command)}"
+    say(title)
     start = time.monotonic()
     with (
         log.open("a") as kept,
         subprocess.Popen(
-            [sys.executable, *step.command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-u", *step.command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,
     ):
-        kept.write(f"\n== {step.name}: python {' '.join(step.command)}\n")
-        try:
-            printed, _ = process.communicate(timeout=step.limit)
-            ended = "passed" if process.returncode == 0 else f"FAILED with exit status {process.returncode}"
-        except subprocess.TimeoutExpired:
-            process.kill()
-            printed, _ = process.communicate()
-            ended = f"stopped after {step.limit:.0f} s"
-        kept.write(printed)
-    print(printed, flush=True)
+        kept.write(f"{title}\n")
+        limit = threading.Timer(step.limit, process.kill)
+        limit.daemon = True  # Ctrl-C does not wait for it
+        limit.start()
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            kept.write(line)
+        process.wait()
+        stopped = limit.finished.is_set()  # unless its time came, the timer still waits
+        limit.cancel()
+    if stopped:
+        ended = f"stopped after {step.limit:.0f} s"
+    else:
+        ended = "passed" if process.returncode == 0 else f"FAILED with exit status {process.returncode}"
     return Outcome(step.name, ended, time.monotonic() - start)
 
 

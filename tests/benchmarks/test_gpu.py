@@ -33,13 +33,15 @@ def test_every_command_is_one_that_its_script_takes(tmp_path, monkeypatch):
     [
         ("print('fine')", 60, "passed"),
         ("raise SystemExit(3)", 60, "FAILED with exit status 3"),
-        ("import time; time.sleep(60)", 0.2, "stopped"),
+        ("print('fine'); import time; time.sleep(60)", 2, "stopped"),
     ],
 )
 def test_how_a_step_ended_is_told_and_what_it_printed_is_kept(tmp_path, monkeypatch, capsys, code, limit, ended):
     outcome = gpu.run(gpu.Step("trial", ["-c", code], limit), tmp_path / "gpu.txt")
     assert outcome.ended.startswith(ended)
-    assert ("fine" in (tmp_path / "gpu.txt").read_text()) == (ended == "passed")
+    printed = (tmp_path / "gpu.txt").read_text().splitlines()[2:]  # after the title, which has the code too
+    assert printed == (["fine"] if "fine" in code else [])
+    assert ("fine" in capsys.readouterr().out.splitlines()) == bool(printed)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
