@@ -69,7 +69,7 @@ def build_model(
     )
 
 
-def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num_classes: int) -> VisionTransformer | None:
+def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, classes: list[str]) -> VisionTransformer | None:
     """The model that makes the maps before epoch 0 where they need a trained head, which the new one is not yet.
 
     Returns:
@@ -80,9 +80,10 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, num
     remedy = "use --map consensus, last or blockN"
     if not source:
         raise InputError(f"--map {args.map} needs --finetune, a checkpoint with a trained head; {remedy}")
-    if source.outputs != num_classes or not source.options.get("class_weight", 1):
+    other_classes = source.outputs != len(classes) or (source.classes and source.classes != classes)
+    if other_classes or not source.options.get("class_weight", 1):
         raise InputError(f"--map {args.map}: {args.finetune} has no head trained on these classes; {remedy}")
-    model = build_model(args, num_classes, drop_path=0.0, pool=source.pooling, variant=source.variant)
+    model = build_model(args, len(classes), drop_path=0.0, pool=source.pooling, variant=source.variant)
     load_encoder(model, source, new_head=False)
     return model
 
@@ -128,8 +129,10 @@ def main() -> None:
     elif not resumed:
         say(load_encoder(model, source, new_head=True))
     nn.init.normal_(model.head.weight, std=2e-5)
-    first_maps_model = None if resumed else model_of_first_maps(args, source, len(classes))
+    first_maps_model = None if resumed else model_of_first_maps(args, source, classes)
     model.to(workplace.device)
+    if first_maps_model:
+        first_maps_model.to(workplace.device)
     average = ModelEmaV3(model, args.ema) if args.ema else None
     if args.compile:
         compile_model(model)
@@ -138,6 +141,7 @@ def main() -> None:
     reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
     train_images, val_images = open_images(train_files, val_files, **reading)
     note_skipped(workplace.folder, train_images, val_images)
+    checks.batches(args.batch_size, args.accum_iter, len(train_images))  # some may have been skipped
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
     sam_epochs = masked_epochs if args.masking == "attention" else range(0)

@@ -175,6 +175,8 @@ def open_for_training(
         [str(each.image) for each in find_files(Path(root), split, img_ext, mask_ext)] for split in ("train", "val")
     )
     kept = indices_to_train_on(paths, judged, "val", groups_of_copies([*judged, *paths]), on_leak)
+    if not kept:
+        raise InputError(f"--on_leak drop leaves no training image in {root}: all are copies of images of val")
     without = set(paths) - {paths[index] for index in kept}
     opened: list[Pairs] = []  # the training pairs, once they are
 

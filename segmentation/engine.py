@@ -65,9 +65,10 @@ def predict(
         true.append(masks)
         interruption.stop_if_asked()
     model.train(was_training)
-    gathered = [distributed.gather_rows(torch.cat(part), len(pairs)) for part in (predicted, true)]
-    loss = distributed.gather_rows(torch.stack(losses).cpu(), len(pairs)).mean().item()
-    return *gathered, loss
+    parts = [torch.cat(part) if part else None for part in (predicted, true)]
+    parts.append(torch.stack(losses).cpu() if losses else None)
+    predicted, true, losses = (distributed.gather_rows(part, len(pairs)) for part in parts)
+    return predicted, true, losses.mean().item()
 
 
 def evaluate(

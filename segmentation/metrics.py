@@ -1,7 +1,7 @@
 """How well predicted masks agree with true ones; each metric's name says what was averaged over what. Threshold 0.5."""
 
 import csv
-import json
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from util.evaluation.table import with_interval
-from util.system.text import readable
+from util.system.text import json_text, readable
 
 
 class Counts(NamedTuple):
@@ -98,7 +98,7 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
 
 def write_results(folder: Path, results: dict, counts: Counts, paths: list[str], classes: list[str]) -> None:
     """Write ``metrics.json`` and ``predictions.csv``, a row an image and class."""
-    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json_text(results) + "\n")
     values = metrics_of(counts)
     with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -126,5 +126,6 @@ def table(results: dict) -> str:
     lines = [f"{'in brackets 95 % intervals':<36}{'IoU':<26}{'Dice (F1)':<26}{'sensitivity':>11}{'specificity':>13}"]
     for title, (row, limits) in rows.items():
         overlaps = "".join(f"{with_interval(row[name], limits.get(name), percent=True):<26}" for name in ("iou", "dice"))
-        lines.append(f"{title:<36}{overlaps}{100 * row['sensitivity']:>9.2f} %{100 * row['specificity']:>11.2f} %")
+        shares = (with_interval(None if isnan(row[name]) else row[name], None, True) for name in METRICS[2:])
+        lines.append(f"{title:<36}{overlaps}{next(shares):>11}{next(shares):>13}")
     return "\n".join(lines)

@@ -23,6 +23,7 @@ from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
 from util.data.loading import training_loader
 from util.options import checks, parsed, protocol
+from util.system import distributed
 from util.system.console import say
 from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, open_workplace, training_folder
@@ -127,6 +128,7 @@ def main() -> None:
     with training.saving_when_stopped():
         for epoch in training.epochs():
             values = engine.train_one_epoch(training.model, epoch, loss_function)
+            distributed.share_buffers(model)  # the main process's are saved, so all evaluate with these
             results, *_ = engine.evaluate(model, val_pairs, whole, loss_function, args.batch_size, workplace.precision)
             values |= {f"val_{name}": value for name, value in results["per_image"].items()}
             values |= {"val_iou_whole_set": results["whole_set"]["iou"], "val_loss": results["loss"]}

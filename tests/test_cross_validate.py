@@ -21,7 +21,8 @@ from util.evaluation.intervals import intervals
 from util.evaluation.predictions import read_predictions
 from util.system import child
 from util.system.errors import InputError, Stopped, run_script
-from util.training import checkpoint, history
+from util.training import checkpoint
+from util.weights import history
 
 PRETRAIN = f"{TINY_PRETRAIN} --epochs 1 --warmup_epochs 0"
 FINETUNE = f"{TINY_FINETUNE} --epochs 1 --warmup_epochs 0"

@@ -32,7 +32,8 @@ from util.system import child
 from util.system.console import clock, say
 from util.system.errors import InputError, Stopped, run_script
 from util.system.workplace import environment, make_writable
-from util.training import checkpoint, history
+from util.training import checkpoint
+from util.weights import history
 from util.weights.sources import load_weights
 
 OURS = ("--data_path", "--output_dir", "--resume", "--eval", "--split", "--overwrite", "--log_dir", "--start_epoch")
@@ -212,9 +213,11 @@ def main() -> None:
     options = settle(args, words, folds)
     account = begin(args, options, folds)
     remarks = []
-    if start := options["finetune"]["finetune"] if args.pretrain is None else None:
+    start = options["pretrain"]["init"] if "pretrain" in options else options["finetune"]["finetune"]
+    if start:
         line, _ = history.remark(start, [path for fold in folds for path in fold.paths("test")], "held-out images")
-        remarks += [f"{line}; --pretrain pre-trains within each fold"] if line else []
+        advice = "" if "pretrain" in options else "; --pretrain pre-trains within each fold"
+        remarks += [f"{line}{advice}"] if line else []
     make_writable(args.output_dir, "--output_dir")
     keep(args.output_dir, account)
     for line in remarks:

@@ -7,7 +7,6 @@ Both classifiers learn from train and are judged on test, or on val where there 
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,9 @@ from util.options.parser import COUNT, Parser, number
 from util.split import take
 from util.system.console import say
 from util.system.errors import InputError, run_script
+from util.system.text import json_text
 from util.system.workplace import Precision, choose_device, choose_precision
-from util.training import history
+from util.weights import history
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # C of the linear probe, the strongest regularisation first
 HELD_BACK = 0.2  # of the training images, to choose among them
@@ -186,7 +186,7 @@ def main() -> None:
     what = {"token": "the class token", "avg": "the mean of the patches"}[pool]
     say(f"{args.checkpoint}: {what}, {learnt.shape[1]} features; {len(train)} images of train, {len(judged)} of {split}")
     say(table(results))
-    output.write_text(json.dumps(results, indent=2) + "\n")
+    output.write_text(json_text(results) + "\n")
     say(f"written: {output}")
 
 

@@ -57,8 +57,11 @@ def read_image(path: str, reading: Reading = AS_IT_IS) -> Tensor:
 
 
 def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
-    """A mask ``[H, W]`` uint8, 0 to 255; one of more than 8 bits is scaled so that its largest value is 255."""
-    values = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice)).values[0]
+    """A mask ``[H, W]`` uint8, 0 to 255: of one in colour the brightest of the three.
+
+    One of more than 8 bits is scaled so that its largest value is 255.
+    """
+    values = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice)).values.amax(0)
     if values.dtype == torch.uint8:
         return values
     values = values.float().nan_to_num(0).clamp_min(0)

@@ -60,7 +60,7 @@ class Inference:
                 rows.append(compute(pixels).float())
             interruption.stop_if_asked()
         model.train(was_training)
-        return distributed.gather_rows(torch.cat(rows).cpu(), total)
+        return distributed.gather_rows(torch.cat(rows).cpu() if rows else None, total)
 
     def probabilities(self, model: torch.nn.Module, images: WholeImages) -> Tensor:
         """The class probabilities of a set, ``[N, classes]``, from all patches of each image."""

@@ -152,10 +152,12 @@ def with_patients(records: list[Record], path: Path, data_path: Path) -> list[Re
 
     def patient(file: str) -> str:
         real, name = os.path.realpath(file), os.path.basename(file)
-        keys = (os.path.abspath(file), real, os.path.relpath(real, beside), os.path.relpath(real, inside), name)
+        linked = os.path.join(os.path.realpath(os.path.dirname(file)), name)  # where a link lies, not what it points at
+        places = [os.path.relpath(path, folder) for path in (real, linked) for folder in (beside, inside)]
+        keys = (os.path.abspath(file), real, *places, name)
         key = next((key for key in keys if key in patient_of), None)
         if key is None:
-            raise InputError(f"--patients {path}: no row for {os.path.relpath(real, inside)}")
+            raise InputError(f"--patients {path}: no row for {os.path.relpath(linked, inside)}")
         if key == name and names[name] > 1:
             raise InputError(f"--patients {path}: {name} names {names[name]} images; write their folders too")
         return patient_of[key]

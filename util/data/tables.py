@@ -24,7 +24,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: Path, needed: Iterable[str], known: Iterable[str] = ()) -> Table:
-    """Read a CSV file (UTF-8; commas, semicolons or tabs between cells, whichever the first line has most of).
+    """Read a CSV file (UTF-8; commas, semicolons or tabs between cells, whichever gives most of the needed columns).
 
     Args:
         path: of the file.
@@ -38,7 +38,7 @@ def read_table(path: Path, needed: Iterable[str], known: Iterable[str] = ()) -> 
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            reader = csv.reader(file, delimiter=_delimiter(first, {*needed}))
             cells = [([cell.strip() for cell in row], reader.line_num) for row in reader if any(map(str.strip, row))]
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text: save it as CSV with the encoding UTF-8") from None
@@ -55,6 +55,16 @@ def read_table(path: Path, needed: Iterable[str], known: Iterable[str] = ()) -> 
             raise InputError(f"{path}, line {line}: {len(row)} cells for {len(columns)} columns")
     rows = [dict(zip(columns, row, strict=True)) for row, _ in cells[1:]]
     return Table(columns, rows, [line for _, line in cells[1:]])
+
+
+def _delimiter(first: str, needed: set[str]) -> str:
+    """What stands between the cells of a first line: with it most columns that are needed, then most of all, are there."""
+
+    def columns(delimiter: str) -> tuple[int, int]:
+        names = {name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])}
+        return len(names & needed), len(names)
+
+    return max(",;\t", key=columns)
 
 
 def check_columns(path: Path, columns: list[str], needed: list[str], known: list[str]) -> None:

@@ -196,7 +196,8 @@ def draw_pictures(
         "roc": roc_figure(labels, chances, classes, title, width),
         "confusion": confusion_figure(results["confusion"], classes, title, width),
         "reliability": reliability_figure(results["calibration"], title, width),
-        "tsne": tsne_figure(features.numpy(), labels, classes, title, width),
         "attention": gallery,
     }
+    if len(images) > 1:  # one image has no neighbours
+        drawn["tsne"] = tsne_figure(features.numpy(), labels, classes, title, width)
     return [file for name, figure in drawn.items() for file in save(figure, folder, name, formats)]

@@ -1,6 +1,5 @@
 """The figures of a cross-validation: of all held-out images together, and how much they differ from fold to fold."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from util.evaluation.pictures import confusion_figure, reliability_figure, roc_f
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.table import HEADLINES, PERCENT, with_interval
 from util.system.errors import InputError
+from util.system.text import json_text
 
 
 def pool(folds: Sequence[Predictions]) -> Predictions:
@@ -125,7 +125,7 @@ def write_results(folder: Path, results: dict, pooled: Predictions) -> None:
     write_predictions(folder / "predictions.csv", pooled)
     columns, *rows = folds_table(results)
     write_table(folder / "folds.csv", columns, rows)
-    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json_text(results) + "\n")
     count, images = len(results["folds"]), len(pooled.files)
     title = f"{folder.name}, {count} folds, {images} held-out images, top-1 {100 * results['top1']:.2f} %"
     drawn = {

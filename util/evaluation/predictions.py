@@ -69,14 +69,15 @@ def read_predictions(path: Path, labelled: bool = True) -> Predictions:
     if path.is_dir():
         path = path / "predictions.csv"
     table = read_table(path, ["file", "prediction", *(["label"] if labelled else [])], ["label", "patient"])
-    classes = [name[2:-1] for name in table.columns if name.startswith("p(") and name.endswith(")")]
+    columns = [name for name in table.columns if name.startswith("p(") and name.endswith(")")]
+    classes = [name[2:-1].strip() for name in columns]  # all cells are stripped
     if len(classes) < 2:
         raise InputError(f"{path} needs a column p(CLASS) for each of two or more classes")
     files = [row["file"] for row in table.rows]
     twice = next((name for name, count in Counter(files).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{path} has two rows for {twice}")
-    probabilities = _probabilities(path, table, classes)
+    probabilities = _probabilities(path, table, columns)
     predicted = _indices(path, table, "prediction", classes)
     chosen = probabilities[np.arange(len(predicted)), predicted]
     for row in np.flatnonzero(chosen < probabilities.max(1)):
@@ -88,9 +89,8 @@ def read_predictions(path: Path, labelled: bool = True) -> Predictions:
     return Predictions(files, probabilities, classes, labels, _patients(path, table))
 
 
-def _probabilities(path: Path, table: Table, classes: list[str]) -> np.ndarray:
-    columns = [f"p({name})" for name in classes]
-    probabilities = np.empty((len(table.rows), len(classes)))
+def _probabilities(path: Path, table: Table, columns: list[str]) -> np.ndarray:
+    probabilities = np.empty((len(table.rows), len(columns)))
     for index, (row, line) in enumerate(zip(table.rows, table.lines, strict=True)):
         try:
             probabilities[index] = [float(row[name]) for name in columns]

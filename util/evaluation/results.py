@@ -1,6 +1,5 @@
 """What ``--eval`` says of a set: metrics, intervals, calibration and remarks, for ``metrics.json`` and for a reader."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from util.evaluation.remarks import remarks
 from util.evaluation.table import metrics_table
 from util.maps.localisation import localisation_table
 from util.system import distributed
+from util.system.text import json_text
 
 
 def complete(
@@ -76,5 +76,5 @@ def write_evaluation(
         (folder / name).unlink(missing_ok=True)  # of an evaluation before
     if features is not None:
         write_features(folder, features, predictions.files, [predictions.classes[label] for label in predictions.truth])
-    (folder / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json_text(results) + "\n")
     return names

@@ -69,7 +69,7 @@ def main() -> None:
     if origin.phase == "segmentation":
         raise InputError(f"{args.checkpoint} is a segmentation model; only pre-training and fine-tuning can be exported")
     decision = read_decision(origin.content, origin.classes or [], origin.path)
-    metrics = find_metrics(Path(args.checkpoint), args.metrics)
+    metrics = find_metrics(Path(args.checkpoint), origin.sha256, args.metrics)
     exported = Exported(load_model(args.checkpoint), origin)
 
     unfinished = args.folder.with_name(f".{args.folder.name}.tmp")

@@ -120,8 +120,10 @@ def chosen(exported: Exported) -> str:
     return f"{done}Options of the method:\n\n    " + "\n    ".join(lines)
 
 
-def find_metrics(checkpoint: Path, given: Path | None) -> dict | None:
+def find_metrics(checkpoint: Path, sha256: str | None, given: Path | None) -> dict | None:
     """The evaluation of a checkpoint: the metrics.json that is given, else the one beside it where it is of that checkpoint.
+
+    Checkpoints are told apart by what they hold; evaluations of before that was noted, by where they lie.
 
     Raises:
         InputError: where the given one cannot be read, or is of another checkpoint.
@@ -133,13 +135,15 @@ def find_metrics(checkpoint: Path, given: Path | None) -> dict | None:
         return None
     try:
         metrics = json.loads(file.read_text())
-        evaluated, images = Path(metrics["checkpoint"]), int(metrics["images"])
+        evaluated, images, digest = Path(metrics["checkpoint"]), int(metrics["images"]), metrics.get("checkpoint_sha256")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is no metrics.json of an evaluation ({type(error).__name__})") from None
-    if not same_file(evaluated, checkpoint):
+    same = digest == sha256 if digest and sha256 else same_file(evaluated, checkpoint)
+    if not same:
+        another = f"{evaluated} as it was before" if same_file(evaluated, checkpoint) else f"{evaluated}"
         if given:
-            raise InputError(f"--metrics {given} is of {evaluated}, not of {checkpoint}")
-        say(f"note: {file} is of {evaluated.name}: the model card has no figures")
+            raise InputError(f"--metrics {given} is of {another}, not of {checkpoint}")
+        say(f"note: {file} is of {another}: the model card has no figures")
         return None
     say(f"figures of the model card: {file}, {images} images")
     return metrics

@@ -10,6 +10,7 @@ from util.data.images import Images, read_mask
 from util.data.inference import Inference
 from util.maps import sources
 from util.masking import SAM, temper
+from util.system.console import say
 from util.system.errors import InputError
 
 METRICS = ("gain", "pointing", "average_precision")  # of a map
@@ -37,6 +38,9 @@ def localise(
     if sam:
         drawn_by = temper(drawn_by.flatten(1), sam.temperature).view_as(drawn_by)
     result = measure({**maps, "in use": drawn_by}, list(with_lesion.values()), inference.input_size)
+    if not result["images"]:
+        say(f"note: none of the {len(with_lesion)} lesion masks of {images.split} has a lesion in it")
+        return {}
     of_used = result["sources"].pop("in use")
     return {**{f"map_{name}": value for name, value in of_used.items()}, "localisation": result}
 
@@ -79,8 +83,13 @@ def measure(maps: dict[str, Tensor], masks: list[Path], size: int) -> dict:
 
 def read_masks(paths: list[Path], size: int) -> Tensor:
     """Lesion masks ``[N, size, size]``, bool."""
-    masks = torch.stack([F.interpolate(read_mask(str(path))[None, None].float(), [size] * 2)[0, 0] for path in paths])
-    return masks > 127
+    return torch.stack([F.interpolate(read_lesion(path)[None, None].float(), [size] * 2)[0, 0] > 0.5 for path in paths])
+
+
+def read_lesion(path: Path) -> Tensor:
+    """One mask ``[H, W]``, bool: the brighter half of 0 to 255, and all that is not 0 in a mask of 0 and 1."""
+    mask = read_mask(str(path))
+    return mask > (127 if mask.max() > 1 else 0)
 
 
 def localisation(maps: Tensor, masks: Tensor) -> dict[str, float]:

@@ -103,9 +103,20 @@ def drawn_now(figure: Figure, caption: str) -> dict:
         return picture(Path(folder), "figure", caption)[0]
 
 
+def whole_lines(log: str) -> list[dict]:
+    """The epochs of a ``log.txt``, without a last line that a killed run left half written."""
+    lines = []
+    for line in log.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
 def training_section(folder: Path) -> dict:
     """What ``log.txt`` and the last sheet of a training tell."""
-    lines = [json.loads(line) for line in (folder / "log.txt").read_text(encoding="utf-8").splitlines()]
+    lines = whole_lines((folder / "log.txt").read_text(encoding="utf-8", errors="replace"))
     if not lines:
         raise InputError(f"{folder}/log.txt is empty: no epoch has ended yet")
     section: dict[str, list] = {"notes": [], "tables": [], "pictures": []}

@@ -66,23 +66,34 @@ def anyone(number: int, together: bool) -> int:
     return int(value)
 
 
-def gather_rows(rows: Tensor, total: int) -> Tensor:
-    """Put together rows that each process computed for every n-th image (:func:`util.data.loading.loading.whole_batches`).
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the main one's buffers, such as BatchNorm's running statistics, which each gathers on its own."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def gather_rows(rows: Tensor | None, total: int) -> Tensor:
+    """Put together rows that each process computed for every n-th image (:func:`util.data.loading.whole_batches`).
 
     Args:
-        rows: ``[own images, ...]`` on the CPU.
+        rows: ``[own images, ...]`` on the CPU; None of a process that has no image, as where there are more processes.
         total: number of images over all processes.
 
     Returns:
         ``[total, ...]`` in the order of the data set, on every process.
     """
-    if not dist.is_initialized():
-        return rows
-    shards = [None] * world_size()
-    dist.all_gather_object(shards, rows)
-    result = rows.new_empty(total, *rows.shape[1:])
+    shards: list[Tensor | None] = [rows]
+    if dist.is_initialized():
+        shards = [None] * world_size()
+        dist.all_gather_object(shards, rows)
+    first = shards[0]  # the first process has an image if any has
+    if first is None:
+        raise ValueError("no process has an image")
+    result = first.new_empty(total, *first.shape[1:])
     for process, shard in enumerate(shards):
-        result[process :: world_size()] = shard
+        if shard is not None:
+            result[process :: len(shards)] = shard
     return result
 
 

@@ -1,4 +1,7 @@
-"""Names and messages as text that any file, picture and terminal can show."""
+"""Names, messages and figures as text that any file, picture, terminal and program can read."""
+
+import json
+import math
 
 
 def readable(name: str) -> str:
@@ -7,6 +10,19 @@ def readable(name: str) -> str:
     Python gives such bytes as lone surrogates, which can be opened but not written, drawn or printed.
     """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def json_text(content: object, indent: int | None = 2) -> str:
+    """``content`` as JSON, which knows neither NaN nor infinity: null stands for them."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(content), indent=indent, allow_nan=False)
 
 
 def one_line(text: str) -> str:

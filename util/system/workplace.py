@@ -276,7 +276,7 @@ def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, overwri
     except (TypeError, ValueError):
         there = {}
     path, before = there.get("checkpoint"), there.get("split", split)
-    if "checkpoint_sha256" in there:
+    if there.get("checkpoint_sha256") and checkpoint.sha256:
         same = there["checkpoint_sha256"] == checkpoint.sha256
     else:
         same = isinstance(path, str) and Path(path).resolve() == checkpoint.path.resolve()

@@ -93,14 +93,14 @@ class Epoch:
         self.averages.add(loss=loss, **measured)
         self._images += len(self._unchecked[-1]) * distributed.world_size()
         due = self.done % self._print_freq == 0 or self.done == self.batches
-        save = ends_window and self._saver.due_within_epoch(self.number * self.batches + self.done)
+        steps_in_all = self.number * self.batches + self.done
+        save = ends_window and self._saver.due_within_epoch(steps_in_all, self._stepper.accum_iter)
         stop = distributed.anyone(interruption.asked(), together=due) if ends_window else 0
         if due or save or stop:
             self._check_finite()
         if due:
             values = {**self.averages.means(), "lr": self._lr, **self._stepper.scaling()}
-            step = self.number * self.batches + self.done - 1
-            self._log.scalars({f"step/{name}": value for name, value in values.items()}, step)
+            self._log.scalars({f"step/{name}": value for name, value in values.items()}, steps_in_all - 1)
         if stop:
             raise interruption.Stopped(stop)
         if save:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from util.system import distributed
+from util.system.text import json_text
 
 
 class Averages:
@@ -19,8 +20,10 @@ class Averages:
         self.unchecked: list[Tensor] = []  # each step's values since they were last checked
 
     def add(self, **values: Tensor) -> None:
-        """Add one step's scalars, the same ones at every step."""
+        """Add one step's scalars; where they are others than before, the means begin anew."""
         step = torch.stack([value.detach().double() for value in values.values()])
+        if self.names and self.names != list(values):  # a run that goes on within an epoch, with other options
+            self.sums, self.count = None, 0
         self.names, self.count = list(values), self.count + 1
         self.sums = step if self.sums is None else self.sums + step
         self.unchecked.append(step)
@@ -104,7 +107,7 @@ class RunLog:
         if not self.writer:
             return
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **values}) + "\n")
+            file.write(json_text({"epoch": epoch, **values}, indent=None) + "\n")
         numbers = {f"epoch/{name}": value for name, value in values.items() if isinstance(value, int | float)}
         self.scalars(numbers, (epoch + 1) * self.steps_per_epoch)
         self.writer.flush()

@@ -122,6 +122,9 @@ class Training:
             self._restore(resumed)
         within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
+        if resumed and self.best and resumed.path.parent.resolve() != workplace.folder.resolve():
+            say(f"note: the best epoch, {self.best['epoch']}, stays in {resumed.path.parent}; here one is chosen anew")
+            self.best = {}
         if overwrite and distributed.is_main():
             clear(workplace.folder)
         self._begun_from = self._name_source(resumed)

@@ -40,9 +40,15 @@ class Saver:
         self.folder, self.every, self.keep, self._content = folder, every, keep, content
         self._saved, self._took = time.monotonic(), 0.0
 
-    def due_within_epoch(self, steps_in_all: int) -> bool:
-        """Whether ``--save_every Nsteps`` asks for a checkpoint after so many steps from the start."""
-        return self.every.steps > 0 and steps_in_all % self.every.steps == 0
+    def due_within_epoch(self, steps_in_all: int, window: int = 1) -> bool:
+        """Whether ``--save_every Nsteps`` asks for a checkpoint after so many steps from the start.
+
+        Args:
+            steps_in_all: at the end of an accumulation window, the only place where a run can go on.
+            window: steps of such a window.
+        """
+        every = self.every.steps
+        return every > 0 and steps_in_all // every > (steps_in_all - window) // every
 
     def save(self, epoch: int, step: int = 0, averages: Averages | None = None) -> None:
         """Write ``checkpoint-last.pth``: ``epoch`` is the last whole one, ``step`` how many steps of the next are done.

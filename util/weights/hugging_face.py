@@ -138,9 +138,10 @@ def folder_of(name: str) -> Path:
 
 
 def takes(name: str) -> bool:
-    """Whether it is a folder, or a file of weights beside Hugging Face's config.json."""
+    """Whether it is a folder, or a file of weights beside a config.json of Hugging Face's, which names a model type."""
     path, config = Path(name), folder_of(name) / "config.json"
-    return path.is_dir() or (path.is_file() and path.name in WEIGHTS and config.is_file())
+    beside = path.is_file() and path.name in WEIGHTS and config.is_file()
+    return path.is_dir() or (beside and "model_type" in read_json(config))
 
 
 def load(name: str, weights: bool = True) -> Checkpoint:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from util.data.copies import copies_of
 from util.data.records import read_records
 from util.system.errors import InputError
-from util.training import checkpoint
+from util.training.checkpoint import Checkpoint
+from util.weights.sources import load_weights
 
 
 class History(NamedTuple):
@@ -30,7 +31,7 @@ def history(path: str | Path) -> History:
     A checkpoint holds no names of images, only the ``--data_path`` of its run, and that may have changed since, or be of
     another machine.
     """
-    source = checkpoint.load(path, weights=False)
+    source = load_weights(path, weights=False)
     data_path, labels = source.options.get("data_path"), source.phase == "finetune" or bool(class_weight(source))
     if source.phase not in ("pretrain", "finetune") or not data_path:
         return History(set(), False, f"{path} does not say which images it was trained on")
@@ -40,16 +41,17 @@ def history(path: str | Path) -> History:
         paths = {record.path for record in records}
     except InputError:
         unknown = f"the training images of {path}, {data_path}, are not at hand"
-    before = source.options.get("finetune")
+    before = source.options.get("finetune") or source.options.get("init")
     if not before:
         return History(paths, labels, unknown)
-    if not Path(before).is_file():
+    try:
+        earlier = history(before)
+    except InputError:
         return History(paths, labels, unknown or f"{before}, from which {path} began, is not at hand")
-    earlier = history(before)
     return History(paths | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
 
 
-def class_weight(source: checkpoint.Checkpoint) -> float:
+def class_weight(source: Checkpoint) -> float:
     return source.options.get("class_weight", 0.1)
 
 
