@@ -233,6 +233,24 @@ def test_what_a_checkpoint_does_not_tell_is_said(finished, tmp_path):
         assert words in told and "the figures flatter" in told and not seen
 
 
+def test_what_pre_training_began_from_is_history_too(finished, folds, tmp_path):
+    """Also where it began from a folder of another library's."""
+    source = finished[0] / "fold1" / "pretrain" / "checkpoint-last.pth"
+    held_out = open_folds(folds)[1].paths("test")
+    expected = history.remark(source, held_out, "test images")[1]
+    content = checkpoint.load(source).content
+    for start, seen, words in (
+        (str(source), expected, "LEAK"),
+        ("gone.pth", set(), "from which"),
+        ("timm:no", set(), "from which"),
+    ):
+        checkpoint.save(
+            tmp_path / "next.pth", **{**content, "args": {**content["args"], "init": start, "data_path": str(tmp_path)}}
+        )
+        told, found = history.remark(tmp_path / "next.pth", held_out, "test images")
+        assert found == seen and (words in told or "not at hand" in told)
+
+
 def test_a_child_that_fails_is_one_line(tmp_path, capsys):
     (tmp_path / "fails.py").write_text("print('begins')\nraise SystemExit('error: --x is wrong')")
     with pytest.raises(InputError, match=r"fold 1 ended with status 1: --x is wrong \(all it said: .*log.txt\)"):

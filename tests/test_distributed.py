@@ -8,9 +8,11 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, run_here
+from conftest import ROOT, TINY_FINETUNE, TINY_PRETRAIN, content_of, log_of, run_here
 
 from util.evaluation.predictions import read_predictions
+from util.phantom import write_phantoms
+from util.system import distributed
 
 ONE_NODE = ["--standalone --nproc_per_node 2"]
 
@@ -73,3 +75,37 @@ def test_two_processes_predict_as_one(phantoms, finetuned, tmp_path):
     )
     assert len((tmp_path / "two" / "unreadable.txt").read_text().splitlines()) == 1
     assert len(list((tmp_path / "two" / "overlays").iterdir())) == 12
+
+
+def test_a_process_without_an_image_brings_none(monkeypatch):
+    """As where a sheet of six images is made by eight processes."""
+    shards = [torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0]]), None]
+
+    def gather(into, mine):
+        into[:] = shards
+
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "all_gather_object", gather)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    assert distributed.gather_rows(None, 3).tolist() == [[0.0], [1.0], [2.0]]
+
+
+def test_two_processes_predict_one_image_and_evaluate_the_segmentation_that_they_save(phantoms, finetuned, tmp_path):
+    image = sorted((phantoms / "val").glob("*/*.png"))[0]
+    write_phantoms(tmp_path / "data", train=8, val=3, size=32, seed=0, segmentation=True)
+    together = [sys.executable, "-m", "torch.distributed.run", *ONE_NODE[0].split()]
+    small = "--root data --arch setr --model vit_micro_patch8 --patch_size 8 --input_w 32 --input_h 32 --batch_size 4"
+    small += " --device cpu --amp fp32 --num_workers 0"
+    for command in (
+        f"main_finetune.py --predict {image} --resume {finetuned / 'checkpoint-last.pth'} --device cpu --output_dir one",
+        f"segmentation/train.py {small} --epochs 1 --output_dir setr",
+    ):
+        script, *options = command.split()
+        ended = subprocess.run(
+            [*together, ROOT / script, *options], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(read_predictions(tmp_path / "one", labelled=False).files) == 1
+    run_here(f"segmentation/train.py --evaluate setr/checkpoint-last.pth {small} --output_dir evaluated", tmp_path)
+    logged = log_of(tmp_path / "setr")[-1]["val_loss"]
+    assert json.loads((tmp_path / "evaluated" / "metrics.json").read_text())["loss"] == pytest.approx(logged, rel=1e-5)

@@ -7,10 +7,14 @@ from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, log_of, run_here, same_weights
 
 from util.report.__main__ import render
 from util.training import checkpoint
+from util.training.log import Averages
+from util.training.save_every import SaveEvery
+from util.training.saver import Saver
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "finetune"])
@@ -166,3 +170,28 @@ def test_an_evaluation_is_known_by_what_was_evaluated(call, finetuned, phantoms,
     status, _, err = call(f"main_finetune.py --eval --resume model.pth {common}")
     assert status == 2 and "holds an evaluation of copy.pth on val" in err and "--overwrite" in err
     assert call(f"main_finetune.py --eval --resume model.pth {common} --overwrite")[0] == 0
+
+
+def test_the_best_epoch_of_another_folder_is_not_named_here(call, finetuned, phantoms, tmp_path):
+    command = f"main_finetune.py {TINY_FINETUNE} --epochs 4 --data_path {phantoms}"
+    status, out, err = call(f"{command} --resume {finetuned / 'checkpoint-last.pth'} --output_dir {tmp_path / 'new'}")
+    assert status == 0 and "stays in" in out and "best epoch 3:" in out, err
+    assert (tmp_path / "new" / "checkpoint-best.pth").exists()
+
+
+def test_other_masking_within_an_epoch_begins_the_means_anew():
+    averages = Averages()
+    averages.add(loss=torch.tensor(1.0), map_on_visible=torch.tensor(0.5))
+    within = Averages.of(averages.state(), torch.device("cpu"))
+    within.add(loss=torch.tensor(3.0))
+    assert within.means() == {"loss": 3.0}
+
+
+def test_steps_between_checkpoints_with_accumulation(tmp_path):
+    """A checkpoint comes at the end of the accumulation window in which it is due."""
+    saver = Saver(tmp_path, SaveEvery.parse("3steps"), None, content=lambda _: {})
+    ends = range(4, 25, 4)
+    assert [step for step in range(1, 13) if saver.due_within_epoch(step)] == [3, 6, 9, 12]
+    assert [step for step in ends if saver.due_within_epoch(step, window=4)] == [*ends]
+    rare = Saver(tmp_path, SaveEvery.parse("10steps"), None, content=lambda _: {})
+    assert [step for step in ends if rare.due_within_epoch(step, window=4)] == [12, 20]

@@ -10,6 +10,7 @@ from test_errors import expect_one_line
 from timm.utils import ModelEmaV3
 
 from util.data.augment import Augment
+from util.maps.training_maps import TrainingMaps
 from util.system.seeds import seed_everything
 from util.system.workplace import Precision
 from util.training.optimisation import Schedule, Stepper, averaging_note
@@ -198,3 +199,36 @@ def test_early_stopping_ends_saves_and_goes_on_when_asked(call, phantoms, tmp_pa
 def test_wrong_values(options, words, call, phantoms, tmp_path):
     expect_one_line(call(f"{options} --data_path {phantoms} --batch_size 8 --output_dir {tmp_path / 'o'}"), words)
     assert not (tmp_path / "o").exists()
+
+
+def test_the_first_maps_of_the_relevance_are_of_a_head_trained_here(call, pretrained, phantoms, tmp_path, monkeypatch):
+    """Its model is put on the device as the one that is trained; a head of other classes is refused."""
+    moved, asked, move, refresh = set(), [], torch.nn.Module.to, TrainingMaps.refresh
+
+    def note(self, *args, **named):
+        moved.add(id(self))
+        return move(self, *args, **named)
+
+    def check(self, epoch, model, *args):
+        asked.append(id(model) in moved)
+        return refresh(self, epoch, model, *args)
+
+    monkeypatch.setattr(torch.nn.Module, "to", note)
+    monkeypatch.setattr(TrainingMaps, "refresh", check)
+    start = f"main_finetune.py {TINY_FINETUNE} --map relevance --finetune {pretrained / 'checkpoint-last.pth'}"
+    status, _, err = call(f"{start} --epochs 1 --warmup_epochs 0 --data_path {phantoms} --output_dir {tmp_path / 'run'}")
+    assert status == 0 and asked == [True], err
+    other = shutil.copytree(phantoms, tmp_path / "other")
+    for split in ("train", "val"):
+        (other / split / "skull").rename(other / split / "other")
+    expect_one_line(
+        call(f"{start} --data_path {other} --output_dir {tmp_path / 'two'}"), ["--map relevance", "no head trained on these"]
+    )
+
+
+def test_a_batch_that_skipped_images_no_longer_fill_is_refused(call, phantoms, tmp_path):
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    next((data / "train").glob("*/*.png")).write_bytes(b"no image")
+    for script in (f"main_finetune.py {TINY_FINETUNE}", f"main_pretrain.py {TINY_PRETRAIN}"):
+        options = f"--batch_size 24 --on_bad_image skip --data_path {data} --output_dir {tmp_path / 'run'}"
+        expect_one_line(call(f"{script} {options}"), ["--batch_size 24", "more than the 23 training images"])

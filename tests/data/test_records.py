@@ -1,6 +1,7 @@
 """Folders and tables as one list of images; what is wrong with them is named in one line."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from torchvision.datasets import ImageFolder
@@ -170,3 +171,16 @@ def test_wrong_folders(data):
     for path in (data / "val" / "rong").iterdir():
         path.unlink()
     assert "no image in rong/" in error(data)
+
+
+def test_patients_of_linked_images(data, tmp_path):
+    """The table names a link by where it lies."""
+    linked = tmp_path / "linked"
+    for record in read_records(data):
+        link = linked / Path(record.path).relative_to(data)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(record.path).resolve())
+    inside = [str(Path(record.path).relative_to(linked)) for record in read_records(linked)]
+    owners = [f"p{path}" for path in inside]
+    write_table(tmp_path / "patients.csv", ["path", "patient"], zip(inside, owners, strict=True))
+    assert [record.patient for record in read_records(linked, patients=tmp_path / "patients.csv")] == owners

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from evaluation.made_up import CLASSES, two_models
 from util.compare import conclusion, main
 from util.evaluation.comparison import align, compare
-from util.evaluation.predictions import Predictions, write_predictions
+from util.evaluation.predictions import Predictions, read_predictions, write_predictions
 from util.evaluation.resampling import resample_counts
 from util.system.errors import run_script
 
@@ -150,3 +150,12 @@ def test_as_a_user_runs_it(tmp_path):
     assert found.returncode == 0 and "B's top-1 is" in found.stdout, found.stderr
     found = run_here(f"-m util.compare {tmp_path / 'a'} {tmp_path / 'c'}", ROOT, check=False)
     assert found.returncode == 2 and found.stderr == f"error: {tmp_path / 'c'} cannot be read: No such file or directory\n"
+
+
+@pytest.mark.parametrize("classes", [["x ", "y"], ["a; b; c; d", "e; f; g; h"], ["a\tb\tc\td\te", "f"]])
+def test_odd_names_of_classes_are_read_back(classes, tmp_path):
+    written = Predictions(["1.png", "2.png"], np.array([[0.75, 0.25], [0.5, 0.5]]), classes, np.array([0, 1]))
+    write_predictions(tmp_path / "predictions.csv", written)
+    read = read_predictions(tmp_path)
+    assert read.classes == [name.strip() for name in classes] and read.labels.tolist() == [0, 1]
+    assert (read.probabilities == written.probabilities).all()

@@ -240,6 +240,23 @@ def test_figures_of_another_checkpoint_are_not_taken(export, tmp_path):
     assert status == 2 and "checkpoint-best.pth, not of" in err and not (tmp_path / "two").exists()
 
 
+def test_figures_of_what_the_checkpoint_was_before_are_not_taken(export, tmp_path):
+    _, path = classifier(tmp_path)
+    metrics = {"checkpoint": str(path), "checkpoint_sha256": checkpoint.load(path).sha256, "images": 80, "top1": 1}
+    (path.parent / "metrics.json").write_text(json.dumps(metrics))
+    assert "figures of the model card:" in export(path, "--to", "timm", tmp_path / "out")[1]
+    checkpoint.save(path, **{**checkpoint.load(path).content, "epoch": 7})  # it was trained on
+    status, out, _ = export(path, "--to", "timm", tmp_path / "two")
+    assert status == 0 and "as it was before: the model card has no figures" in out
+
+
+def test_the_file_of_weights_in_an_exported_folder_is_taken_too(export, tmp_path):
+    model, path = classifier(tmp_path)
+    assert export(path, "--to", "timm", tmp_path / "out")[0] == 0
+    again = load_weights(tmp_path / "out" / "model.safetensors")
+    same(model.state_dict()["patch_embed.proj.weight"], again.parameters["patch_embed.proj.weight"])
+
+
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(export, tmp_path):
     _, path = classifier(tmp_path, "token", CLIP)
     (tmp_path / "full").mkdir()

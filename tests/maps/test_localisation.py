@@ -1,12 +1,15 @@
 """Where maps look: localisation on maps whose answer is known, and which mask belongs to which image."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from util.data.folders import open_splits
 from util.data.images import Images
-from util.maps.localisation import find_masks, localisation, measure
+from util.maps.localisation import find_masks, localisation, measure, read_masks
 from util.system.errors import InputError
 
 
@@ -53,3 +56,27 @@ def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_
     assert figures["images"] == 1 and figures["sources"]["even"]["gain"] == pytest.approx(1)
     with pytest.raises(InputError, match="--lesion_masks"):
         find_masks(images, str(tmp_path))
+
+
+def test_masks_of_0_and_1_and_in_colour(tmp_path):
+    half = np.zeros((32, 32), np.uint8)
+    half[:, 16:] = 1
+    green = np.zeros((32, 32, 3), np.uint8)
+    green[:, 16:, 1] = 255
+    paths = []
+    for name, pixels in (("ones", half), ("usual", 255 * half), ("green", green)):
+        paths.append(tmp_path / f"{name}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    assert (read_masks(paths, 16) == torch.arange(16).ge(8)).all()
+
+
+def test_masks_without_a_lesion_are_no_figures(call, finetuned, phantoms, tmp_path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for path in (phantoms / "val").glob("*/*.png"):
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        Image.new("L", (32, 32)).save(folder / path.parent.name / path.name)
+    options = f"--eval --resume {finetuned / 'checkpoint-last.pth'} --data_path {phantoms} --lesion_masks {folder}"
+    status, out, err = call(f"main_finetune.py {options} --device cpu --output_dir {tmp_path / 'eval'}")
+    assert status == 0 and "none of the 12 lesion masks of val has a lesion in it" in out, err
+    assert "localisation" not in json.loads((tmp_path / "eval" / "metrics.json").read_text())

@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 import pytest
 from conftest import ROOT, run_here, run_script
 
-from util.report.__main__ import curves, render
+from util.report.__main__ import curves, render, training_section, whole_lines
 
 
 def words_of(html):
@@ -142,3 +142,12 @@ def test_report_in_a_browser(evaluated, pretrained, tmp_path):
     page = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     wide, drawn, scroll = re.search(r'data-probe="(\d+) wide, drawn (\w+), scroll (\w+)"', page).groups()
     assert int(wide) <= 375 and drawn == scroll == "true"
+
+
+def test_a_log_that_a_killed_run_left_half_written(pretrained, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    epochs = len(whole_lines((folder / "log.txt").read_text()))
+    with open(folder / "log.txt", "a") as log:
+        log.write('{"epoch": 9, "loss": 1.2')
+    assert len(whole_lines((folder / "log.txt").read_text())) == epochs
+    assert training_section(folder)["tables"]

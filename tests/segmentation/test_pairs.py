@@ -79,3 +79,10 @@ def test_resuming_says_what_changed_and_early_stopping_ends_it(root, call, tmp_p
     assert last["epoch"] < 8 and "early stopping: no better val_iou_batches for 3 epochs" in out
     status, out, err = call(f"{run} --resume auto --epochs 9")
     assert status == 0 and "nothing to do: no better val_iou_batches for 3 epochs" in out, err
+
+
+def test_dropping_all_training_images_is_refused(root, call, tmp_path):
+    for part in ("images", "masks/0"):
+        shutil.rmtree(root / "train" / part)
+        shutil.copytree(root / "val" / part, root / "train" / part)
+    expect_one_line(call(f"--on_leak drop --output_dir {tmp_path / 'o'}"), ["--on_leak drop leaves no training image"])
