@@ -1,4 +1,4 @@
-# The scripts with the versions that the tests have run with. This file was never built: README "Install".
+# The scripts with the versions that the tests have run with. This file was never built: README "Where things are".
 #
 #     docker build -t msmae .
 #     docker run --rm --gpus all --shm-size 8g -v DATA:/data:ro -v OUT:/out msmae \

@@ -1,6 +1,6 @@
 """The masked autoencoder for pre-training: the encoder of ``models_vit``, a decoder for masked patches, and the losses.
 
-METHOD.md "Decoder" and "Pre-training loss"; paper section 3.1; MAE (arXiv 2111.06377) for the autoencoder itself.
+METHOD.md "Decoder" and "Pre-training"; paper section 3.1; MAE (arXiv 2111.06377) for the autoencoder itself.
 """
 
 from functools import partial

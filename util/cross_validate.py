@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
+
 from util.data.copies import digest
 from util.data.folds import Fold, open_folds
 from util.evaluation.pooling import cross_validated, folds_in_words, pool, write_results

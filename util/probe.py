@@ -7,6 +7,7 @@ Both classifiers learn from train and are judged on test, or on val where there 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 # a tool that is run by itself may call what stands above util
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
+
 from models_msmae import load_model
 from models_vit import VisionTransformer
 from util.data.copies import copies_of

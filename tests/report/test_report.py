@@ -105,7 +105,7 @@ def test_what_is_wide_scrolls(evaluated, pretrained):
     assert page.found == page.inside == 4 + 2 + 5 and ".wide { overflow-x: auto; }" in html
 
 
-TOOLS = ("report/__main__", "prepare/__main__", "split", "compare", "phantom")
+TOOLS = ("report/__main__", "prepare/__main__", "export/__main__", "split", "compare", "phantom", "cross_validate", "probe")
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -8,7 +8,10 @@ Each export is loaded again by the library that it is for, and compared with the
 import argparse
 import os
 import shutil
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs from any folder, called by its path
 
 from models_msmae import load_model
 from util.evaluation.decision import Decision, read_decision

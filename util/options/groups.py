@@ -76,7 +76,7 @@ def add_data_options(parser: Parser) -> None:
         type=path,
         metavar="DIR",
         help="masks of lesions in val/ as CLASS/NAME.png or NAME.png, to measure where the maps look "
-        "(default: DATA_PATH/masks/val if there)",
+        "(default: DATA_PATH/masks/val if there, masks/test where test is evaluated)",
     )
 
 
@@ -133,11 +133,13 @@ def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGr
 
 def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: int) -> argparse._ArgumentGroup:
     group = parser.groups["masking"]
+    none = ", or nothing: all patches are used (default: attention; tuned: none, unless a ratio is given)"
     group.add_argument(
         "--masking",
         choices=kinds,
         default="attention",
-        help="what chooses the hidden patches: the attention map (SAM), or chance",
+        help="what chooses the hidden patches: the attention map (SAM), "
+        + (f"chance{none}" if "none" in kinds else "or chance"),
     )
     for name, ratio, verb in (("mask", MASK_RATIO, "masks"), ("throw", THROW_RATIO, "throws")):
         text = f"share of the patches that SAM {verb} (default: {ratio})"
@@ -205,7 +207,10 @@ def add_optimisation_options(
 def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     group = parser.groups["running"]
     group.add_argument(
-        "--output_dir", type=path, metavar="DIR", help="folder of its files (default: output_dir/PHASE-DATASET)"
+        "--output_dir",
+        type=path,
+        metavar="DIR",
+        help="folder of its files (default: output_dir/TASK-DATASET)",
     )
     group.add_argument("--log_dir", type=path, metavar="DIR", help="folder for TensorBoard (default: the output folder)")
     group.add_argument(
@@ -238,7 +243,7 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
     )
     group.add_argument("--compile", action="store_true", help="compile the training step with torch.compile")
     group.add_argument("--seed", type=SEED, default=0, help="fixes everything random")
-    group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between looks at the loss")
+    group.add_argument("--print_freq", type=COUNT, default=20, metavar="STEPS", help="steps between readings of the loss")
     return group
 
 

@@ -10,7 +10,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to each help text, except where there is none to state."""
 
     def _get_help_string(self, action):
-        stated = "(default" in action.help or action.default in (None, False, argparse.SUPPRESS)
+        none = action.default is None or action.default is False or action.default == argparse.SUPPRESS
+        stated = none or "(default" in action.help
         return action.help if stated else super()._get_help_string(action)
 
 
@@ -20,7 +21,7 @@ TITLES = {  # of the groups, in the order of need
     "optimisation": "optimisation",
     "masking": "masking (SAM: METHOD.md)",
     "model": "model",
-    "augmentation": "augmentation (the paper has crop and flip only)",
+    "augmentation": "augmentation",
     "data": "data",
     "evaluation": "evaluation",
 }

@@ -1,4 +1,4 @@
-"""Classes of unequal size: how much an image of each counts in the loss, or how often it is drawn (METHOD.md "Classes")."""
+"""How much an image of each class counts in the loss, or how often it is drawn (METHOD.md "Classes of unequal size")."""
 
 import torch
 import torch.nn.functional as F
