@@ -61,10 +61,10 @@ def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
 
     One of more than 8 bits is scaled so that its largest value is 255.
     """
-    values = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice)).values.amax(0)
+    values = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice)).values
     if values.dtype == torch.uint8:
-        return values
-    values = values.float().nan_to_num(0).clamp_min(0)
+        return values.amax(0)
+    values = values.float().nan_to_num(0).clamp_min(0).amax(0)
     return (255 * values / values.max().clamp_min(1e-12)).round().to(torch.uint8)
 
 
