@@ -101,13 +101,14 @@ def run(step: Step, log: Path) -> Outcome:
             print(line, end="", flush=True)
             kept.write(line)
         process.wait()
-        stopped = limit.finished.is_set()  # unless its time came, the timer still waits
         limit.cancel()
-    if stopped:
-        ended = f"stopped after {step.limit:.0f} s"
+    seconds = time.monotonic() - start
+    if process.returncode == 0:
+        ended = "passed"
     else:
-        ended = "passed" if process.returncode == 0 else f"FAILED with exit status {process.returncode}"
-    return Outcome(step.name, ended, time.monotonic() - start)
+        in_time = seconds < step.limit
+        ended = f"FAILED with exit status {process.returncode}" if in_time else f"stopped after {step.limit:.0f} s"
+    return Outcome(step.name, ended, seconds)
 
 
 def rates(folder: Path) -> list[str]:

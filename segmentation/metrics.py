@@ -126,6 +126,10 @@ def table(results: dict) -> str:
     lines = [f"{'in brackets 95 % intervals':<36}{'IoU':<26}{'Dice (F1)':<26}{'sensitivity':>11}{'specificity':>13}"]
     for title, (row, limits) in rows.items():
         overlaps = "".join(f"{with_interval(row[name], limits.get(name), percent=True):<26}" for name in ("iou", "dice"))
-        shares = (with_interval(None if isnan(row[name]) else row[name], None, True) for name in METRICS[2:])
-        lines.append(f"{title:<36}{overlaps}{next(shares):>11}{next(shares):>13}")
+        lines.append(f"{title:<36}{overlaps}{percent(row['sensitivity']):>11}{percent(row['specificity']):>13}")
     return "\n".join(lines)
+
+
+def percent(value: float) -> str:
+    """A share in per cent; "-" for NaN, one that does not exist."""
+    return "-" if isnan(value) else f"{100 * value:.2f} %"

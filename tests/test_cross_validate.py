@@ -243,6 +243,7 @@ def test_what_pre_training_began_from_is_history_too(finished, folds, tmp_path):
         (str(source), expected, "LEAK"),
         ("gone.pth", set(), "not at hand"),
         ("timm:no", set(), "not at hand"),
+        (str(tmp_path / "next.pth"), set(), "not at hand"),  # it was written over what it began from
     ):
         checkpoint.save(
             tmp_path / "next.pth", **{**content, "args": {**content["args"], "init": start, "data_path": str(tmp_path)}}

@@ -17,10 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-# a tool that is run by itself may call what stands above util
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
+# a tool that is run by itself may call what stands above util
 from models_msmae import load_model
 from models_vit import VisionTransformer
 from util.data.copies import copies_of

@@ -49,13 +49,13 @@ class Contender:
         self.process.communicate()
 
 
-BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
+COMPETITOR = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
     """In this context so many other processes compute without a pause. They end with this process, however it ends."""
-    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", COMPETITOR]) for _ in range(count)]
     try:
         time.sleep(0.3 if count else 0)
         yield

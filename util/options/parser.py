@@ -10,9 +10,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to each help text, except where there is none to state."""
 
     def _get_help_string(self, action):
-        none = action.default is None or action.default is False or action.default == argparse.SUPPRESS
-        stated = none or "(default" in action.help
-        return action.help if stated else super()._get_help_string(action)
+        has_none = action.default is None or action.default is False or action.default == argparse.SUPPRESS
+        return action.help if has_none or "(default" in action.help else super()._get_help_string(action)
 
 
 TITLES = {  # of the groups, in the order of need

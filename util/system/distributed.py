@@ -83,17 +83,15 @@ def gather_rows(rows: Tensor | None, total: int) -> Tensor:
     Returns:
         ``[total, ...]`` in the order of the data set, on every process.
     """
-    shards: list[Tensor | None] = [rows]
-    if dist.is_initialized():
-        shards = [None] * world_size()
-        dist.all_gather_object(shards, rows)
-    first = shards[0]  # the first process has an image if any has
-    if first is None:
-        raise ValueError("no process has an image")
-    result = first.new_empty(total, *first.shape[1:])
-    for process, shard in enumerate(shards):
-        if shard is not None:
-            result[process :: len(shards)] = shard
+    if not dist.is_initialized():
+        assert rows is not None  # one process has all images
+        return rows
+    shards: list[Tensor | None] = [None] * world_size()
+    dist.all_gather_object(shards, rows)
+    held = [shard for shard in shards if shard is not None]  # of the first processes: only the last ones can lack images
+    result = held[0].new_empty(total, *held[0].shape[1:])
+    for process, shard in enumerate(held):
+        result[process :: world_size()] = shard
     return result
 
 

@@ -25,11 +25,15 @@ class History(NamedTuple):
     unknown: str
 
 
-def history(path: str | Path) -> History:
+def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
     """The training images of a checkpoint, and of the one that it began from.
 
     A checkpoint holds no names of images, only the ``--data_path`` of its run, and that may have changed since, or be of
     another machine.
+
+    Args:
+        path: of the checkpoint.
+        later: those that began from it; one that was written over what it began from has lost that part of its history.
     """
     source = load_weights(path, weights=False)
     data_path, labels = source.options.get("data_path"), source.phase == "finetune" or bool(class_weight(source))
@@ -44,10 +48,14 @@ def history(path: str | Path) -> History:
     before = source.options.get("finetune") or source.options.get("init")
     if not before:
         return History(paths, labels, unknown)
+    later |= {Path(path).resolve()}
+    lost = History(paths, labels, unknown or f"{before}, from which {path} began, is not at hand")
+    if Path(before).resolve() in later:
+        return lost
     try:
-        earlier = history(before)
+        earlier = history(before, later)
     except InputError:
-        return History(paths, labels, unknown or f"{before}, from which {path} began, is not at hand")
+        return lost
     return History(paths | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
 
 
