@@ -1,5 +1,6 @@
 """Train and evaluate once for each fold of ``python -m util.split --folds``, and put the held-out images together.
 
+    mkdir folds
     python -m util.split DIR --folds 5 --output folds/split.csv
     python -m util.cross_validate folds --output_dir cv -- --protocol tuned --finetune CHECKPOINT
     python -m util.cross_validate folds --output_dir cv --pretrain "--protocol tuned --epochs 100" -- --protocol tuned
