@@ -28,7 +28,7 @@ from util.data.augment import Augment
 from util.data.copies import open_for_training
 from util.data.images import note_skipped
 from util.data.inference import Inference
-from util.data.loading import TrainingImages, training_loader
+from util.data.loading import TrainingImages, loader_workers, training_loader
 from util.evaluation.preview import Preview
 from util.maps import sources
 from util.maps.localisation import find_masks, localise
@@ -154,8 +154,9 @@ def main() -> None:
     )
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
     balance = Balance(args.balance, train_images.labels, classes, workplace.device)
+    workers = loader_workers(args.num_workers, workplace.device, decoded=train_images.decoded is not None)
     loader = training_loader(
-        *(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
+        *(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
     )
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)

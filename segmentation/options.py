@@ -11,7 +11,7 @@ from util.options.groups import (
     add_leak_option,
     add_reading_options,
     add_running_options,
-    default_workers,
+    add_workers_option,
 )
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number, path
 from util.options.protocol import protocol_name
@@ -88,7 +88,7 @@ def add_data_options(parser: Parser) -> None:
     group.add_argument("--mask_ext", type=extension, default=".png", help="extension of the masks")
     group.add_argument("--num_classes", type=COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)")
     add_leak_option(group)
-    group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="loading processes")
+    add_workers_option(group)
     add_reading_options(group)
     group.add_argument(
         "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"

@@ -21,7 +21,7 @@ from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
-from util.data.loading import training_loader
+from util.data.loading import loader_workers, training_loader
 from util.options import checks, parsed, protocol
 from util.system import distributed
 from util.system.console import say
@@ -88,7 +88,8 @@ def main() -> None:
         antialias=args.antialias,
     )
     dataset = TrainingPairs(train_pairs, augment, args.seed)
-    loader = training_loader(dataset, args.batch_size, args.num_workers, args.pin_mem and workplace.on_gpu)
+    workers = loader_workers(args.num_workers, workplace.device, decoded=False)
+    loader = training_loader(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu)
     whole = resize(size, args.antialias)
 
     optimizer = make_optimizer(

@@ -28,6 +28,14 @@ def test_every_command_is_one_that_its_script_takes(tmp_path, monkeypatch):
             assert get_options().batch_size in OPTIONS.batch_sizes
 
 
+@pytest.mark.parametrize("device, tested", [("cuda:1", True), ("cpu", False)])
+def test_the_gpu_tests_run_where_there_is_a_gpu(tmp_path, device, tested):
+    """A trial on the CPU would skip them all and call that passed."""
+    steps = gpu.steps(argparse.Namespace(**{**vars(OPTIONS), "device": device}), tmp_path)
+    assert ("tests/test_cuda.py" in steps[0].command) is tested
+    assert not any("tests/test_cuda.py" in step.command for step in steps[1:])
+
+
 @pytest.mark.parametrize(
     "code, limit, ended",
     [

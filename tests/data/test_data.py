@@ -9,7 +9,8 @@ from PIL import Image
 from util.data.augment import Augment
 from util.data.folders import open_splits
 from util.data.images import Images, read_image
-from util.data.loading import TrainingImages, resize_whole, training_loader, whole_batches
+from util.data.loading import TrainingImages, loader_workers, resize_whole, training_loader, whole_batches
+from util.system import cores
 from util.system.errors import InputError
 
 
@@ -37,6 +38,24 @@ def test_the_number_of_workers_changes_nothing(images, policy):
     for workers in (1, 3):
         for a, b in zip(expected, batches(images, workers, policy=policy), strict=True):
             assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    "asked, device, decoded, usable, expected",
+    [
+        (None, "cpu", True, 2, 0),
+        (None, "cpu", True, 1, 0),
+        (None, "cpu", False, 2, 2),  # decoding is worth a process
+        (None, "cpu", True, 4, 4),
+        (None, "cuda", True, 2, 2),
+        (None, "cuda", True, 64, 10),
+        (0, "cuda", False, 8, 0),
+        (3, "cpu", True, 2, 3),
+    ],
+)
+def test_loader_workers_suit_the_machine_unless_asked_for(monkeypatch, asked, device, decoded, usable, expected):
+    monkeypatch.setattr(cores, "usable", lambda: usable)
+    assert loader_workers(asked, torch.device(device), decoded=decoded) == expected
 
 
 def test_a_new_order_and_new_crops_every_epoch_and_seed(images):

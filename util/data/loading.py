@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from util.data.augment import Augment
 from util.data.images import Images, default_threads
-from util.system import distributed, interruption
+from util.system import cores, distributed, interruption
 from util.system.console import say
 from util.system.seeds import derive_seed, seed_everything
 
@@ -159,6 +159,18 @@ class EpochSampler(DistributedSampler):
             numbers.append(index + times[index] * len(self.dataset))
             times[index] += 1
         return numbers[self.rank : self.total_size : self.num_replicas]
+
+
+def loader_workers(asked: int | None, device: torch.device, *, decoded: bool) -> int:
+    """How many processes load images: ``asked``, or a number that suits the machine.
+
+    That is one a core, ten at most as in MAE; but none where one or two cores train and images are kept ``decoded``: to crop
+    them takes less there than to hand batches over, and the threads that compute wait for no loader
+    (benchmarks/README.md "Loader workers").
+    """
+    if asked is not None:
+        return asked
+    return 0 if decoded and device.type == "cpu" and cores.usable() <= 2 else min(10, cores.usable())
 
 
 def training_loader(

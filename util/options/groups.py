@@ -16,7 +16,6 @@ from util.options.parser import (
     number,
     path,
 )
-from util.system import cores
 from util.training.save_every import SaveEvery
 
 
@@ -32,7 +31,7 @@ def add_data_options(parser: Parser) -> None:
     paper.add_argument(
         "--num_classes", "--nb_classes", type=COUNT, metavar="N", help="number of classes (default: those of the folders)"
     )
-    group.add_argument("--num_workers", type=number(int, 0), default=default_workers(), help="processes that load images")
+    add_workers_option(group)
     group.add_argument(
         "--cache",
         choices=("auto", "ram", "off"),
@@ -118,9 +117,13 @@ def add_leak_option(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def default_workers() -> int:
-    """As many workers as there are cores to spare, ten at most as in MAE."""
-    return min(10, cores.usable())
+def add_workers_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--num_workers",
+        type=number(int, 0),
+        help="processes that load images (default: as many as there are cores, ten at most; none where one or two cores "
+        "train on images that are kept decoded)",
+    )
 
 
 def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:

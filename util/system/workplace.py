@@ -198,12 +198,12 @@ def claim(folder: Path) -> None:
         raise InputError(f"{folder} is in use ({holder}): wait until that run ends, stop it, or choose another --output_dir")
 
 
-def check_workers(num_workers: int) -> None:
+def check_workers(num_workers: int | None) -> None:
     """Raise :class:`InputError` unless sockets can be opened in the temporary folder: workers hand batches over by them.
 
     A worker that cannot open one drops its batches, and training would wait for the first one for ever.
     """
-    if not num_workers:
+    if num_workers == 0:
         return
     try:
         Listener().close()
