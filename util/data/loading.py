@@ -166,7 +166,7 @@ def loader_workers(asked: int | None, device: torch.device, *, decoded: bool) ->
 
     That is one a core, ten at most as in MAE; but none where one or two cores train and images are kept ``decoded``: to crop
     them takes less there than to hand batches over, and the threads that compute wait for no loader
-    (benchmarks/README.md "Loader workers").
+    (benchmarks/README.md "Small models").
     """
     if asked is not None:
         return asked
