@@ -170,11 +170,13 @@ def test_a_full_disk_in_an_evaluation_is_no_matter_of_resuming(call, finetuned, 
     assert status == 1 and "predictions.csv" in err and "free space and start again" in err and "resume" not in err
 
 
-def test_workers_without_a_temporary_folder_are_no_endless_wait(phantoms, tmp_path):
-    """A path too long for a socket, as on some clusters; a full disk fails at the same place."""
+@pytest.mark.parametrize("workers", ["--num_workers 1", "--cache off"])
+def test_workers_without_a_temporary_folder_are_no_endless_wait(phantoms, tmp_path, workers):
+    """A path too long for a socket, as on some clusters; a full disk fails at the same place. Asked for and by default."""
     long = tmp_path / ("x" * 110)
     long.mkdir()
-    command = f"main_pretrain.py {TINY_PRETRAIN} --num_workers 1 --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    tiny = TINY_PRETRAIN.replace("--num_workers 0", workers)
+    command = f"main_pretrain.py {tiny} --data_path {phantoms} --output_dir {tmp_path / 'run'}"
     result = run_script(command, tmp_path, check=False, TMPDIR=str(long))
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
     assert str(long) in result.stderr and "set TMPDIR" in result.stderr and "--num_workers 0" in result.stderr

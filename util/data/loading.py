@@ -19,6 +19,7 @@ from util.data.images import Images, default_threads
 from util.system import cores, distributed, interruption
 from util.system.console import say
 from util.system.seeds import derive_seed, seed_everything
+from util.system.workplace import check_workers
 
 T = TypeVar("T")
 
@@ -167,10 +168,16 @@ def loader_workers(asked: int | None, device: torch.device, *, decoded: bool) ->
     That is one a core, ten at most as in MAE; but none where one or two cores train and images are kept ``decoded``: to crop
     them takes less there than to hand batches over, and the threads that compute wait for no loader
     (benchmarks/README.md "Small models").
+
+    Raises:
+        InputError: where workers could not hand batches over.
     """
     if asked is not None:
-        return asked
-    return 0 if decoded and device.type == "cpu" and cores.usable() <= 2 else min(10, cores.usable())
+        count = asked
+    else:
+        count = 0 if decoded and device.type == "cpu" and cores.usable() <= 2 else min(10, cores.usable())
+    check_workers(count)
+    return count
 
 
 def training_loader(

@@ -201,9 +201,10 @@ def claim(folder: Path) -> None:
 def check_workers(num_workers: int | None) -> None:
     """Raise :class:`InputError` unless sockets can be opened in the temporary folder: workers hand batches over by them.
 
-    A worker that cannot open one drops its batches, and training would wait for the first one for ever.
+    A worker that cannot open one drops its batches, and training would wait for the first one for ever. Nothing is checked
+    of None, a number that is chosen later (:func:`util.data.loading.loader_workers`).
     """
-    if num_workers == 0:
+    if not num_workers:
         return
     try:
         Listener().close()
