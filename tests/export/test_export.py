@@ -15,6 +15,7 @@ from weights.made_up import images, randomised
 
 from models_msmae import create_autoencoder, load_model
 from models_vit import create_encoder
+from util.data.reading import Reading
 from util.explain import attention_map, network_input
 from util.export.__main__ import main
 from util.masking import Split
@@ -227,6 +228,22 @@ def test_a_temperature_is_told(export, tmp_path):
     status, out, err = export(path, "--to", "safetensors", tmp_path / "out")
     assert status == 0 and "divide them by the temperature 1.5" in out, err
     assert "divide them by the temperature 1.5" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("to", ["safetensors", "timm", "hf"])
+def test_how_images_are_read_comes_along(to, export, tmp_path):
+    """Else the same scan would be another picture, and of another class."""
+    if to == "hf":
+        pytest.importorskip("transformers", reason=ECOSYSTEM)
+    _, path = classifier(tmp_path, "token")
+    content = checkpoint.load(path).content
+    content["args"] |= {"intensity_range": [0.0, 4095.0], "slice": [2, "middle"]}
+    checkpoint.save(path, **content)
+    status, out, err = export(path, "--to", to, tmp_path / "out")
+    assert status == 0 and "0 becomes 0, 4095 becomes 255" in out and "slice middle along axis 2" in out, err
+    assert "4095 becomes 255" in (tmp_path / "out" / "README.md").read_text()
+    again = tmp_path / "out" / "model.safetensors" if to == "safetensors" else tmp_path / "out"
+    assert load_model(again).reading == Reading(intensity_range=(0.0, 4095.0), slice=(2, "middle"))
 
 
 def test_figures_of_another_checkpoint_are_not_taken(export, tmp_path):

@@ -32,6 +32,11 @@ class Reading:
         return cls(**values)
 
     @property
+    def said(self) -> dict:
+        """What is not as it is without options, ready for JSON; :meth:`of` reads it."""
+        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
+
+    @property
     def recorded(self) -> dict:
         """The range for a checkpoint to keep, also where it was found and no option said it."""
         return {"intensity_range": list(self.intensity_range)} if self.intensity_range else {}

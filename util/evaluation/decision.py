@@ -33,7 +33,7 @@ class Decision(NamedTuple):
         """The column that says for each image whether it lies ``above`` the cut-off, or at it, or ``below``."""
         if self.cutoff is None:
             return {}
-        above = probabilities[:, classes.index(self.cutoff.positive)] >= self.cutoff.value
+        above = probabilities[:, classes.index(self.cutoff.positive)].astype(np.float64) >= self.cutoff.value
         return {f"cutoff({self.cutoff.positive})": ["above" if each else "below" for each in above]}
 
     @property

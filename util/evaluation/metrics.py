@@ -66,7 +66,7 @@ def one_against_rest(truth: np.ndarray, called: np.ndarray, scores: np.ndarray) 
         "positive_predictive_value": share(tp, tp + fp),
         "negative_predictive_value": share(tn, tn + fn),
         "auc": float(sk.roc_auc_score(truth, scores)) if 0 < truth.sum() < len(truth) else None,
-        "average_precision": float(sk.average_precision_score(truth, scores)) if truth.any() else None,
+        "average_precision": float(sk.average_precision_score(truth, scores)) if 0 < truth.sum() < len(truth) else None,
     }
 
 

@@ -105,6 +105,7 @@ def ranking(counts: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> tuple[
         # a negative counts the positives above it, and half of those beside it
         area = (negatives * (hits - positives / 2)).sum(1) / (hits[:, -1] * negatives.sum(1))
         precision = (positives * hits / np.maximum(called, 1)).sum(1) / hits[:, -1]
+        precision[negatives.sum(1) == 0] = np.nan
     return area, precision
 
 

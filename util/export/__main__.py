@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs from any folder, called by its path
 
 from models_msmae import load_model
+from util.data.reading import Reading
 from util.evaluation.decision import Decision, read_decision
 from util.export import hugging_face_format, onnx_format, safetensors_format, timm_format
 from util.export.card import find_metrics, write_card
@@ -62,6 +63,20 @@ def decision_in_words(decision: Decision) -> list[str]:
     return sentences
 
 
+def reading_in_words(reading: Reading) -> list[str]:
+    """Sentences for whoever reads images of more than 8 bits for the model."""
+    sentences = []
+    if reading.ends:
+        low, high = reading.ends
+        sentences.append(f"images of more than 8 bits are scaled first: {low:g} becomes 0, {high:g} becomes 255")
+    if reading.frame is not None:
+        sentences.append(f"of files with several pictures it takes number {reading.frame}, counted from 0")
+    if reading.slice:
+        axis, index = reading.slice
+        sentences.append(f"of volumes it takes slice {index} along axis {axis}")
+    return sentences
+
+
 def main() -> None:
     args = get_args()
     if args.with_map and args.to != "onnx":
@@ -88,7 +103,7 @@ def main() -> None:
             raise InputError(
                 f"--to {args.to}: the outputs differ by {written.difference:.1e} of the largest; nothing was written"
             )
-        written.notes.extend(decision_in_words(decision))
+        written.notes.extend([*reading_in_words(exported.reading), *decision_in_words(decision)])
         write_card(exported, written, unfinished, metrics)
         if args.folder.exists():
             args.folder.rmdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from util.data.reading import Reading
 from util.options.protocol import settings
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
@@ -48,9 +49,15 @@ class Exported:
         state = self.model.state_dict()
         return {name: value for name, value in state.items() if not name.startswith("decoder_") and name != "mask_token"}
 
+    @property
+    def reading(self) -> Reading:
+        """How its images were read, the intensity range among it."""
+        return Reading.of(self.origin.options)
+
     def metadata(self) -> dict[str, str]:
         """What a safetensors file tells beside its tensors; :mod:`util.weights.files` reads it."""
-        about: dict = {"variant": self.model.variant.plain(), "args": settings(self.origin.options)}
+        options = settings(self.origin.options) | self.reading.said
+        about: dict = {"variant": self.model.variant.plain(), "args": options}
         if self.origin.classes:
             about["classes"] = self.origin.classes
         return {"format": "pt", METADATA: json.dumps(about)}

@@ -138,7 +138,7 @@ def write_folder(exported: Exported, folder: Path, transformers: Any, kind: str,
     """
     config.architectures = [kind]
     config.save_pretrained(folder)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata=exported.metadata())
     write_json(folder / "preprocessor_config.json", preprocessing(exported))
     model, account = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
     gaps = [*account["missing_keys"], *account["unexpected_keys"], *account["mismatched_keys"]]

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from util.data.reading import Reading
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
@@ -84,6 +85,11 @@ def stated(path: Path) -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path}: what it says of its model is no JSON object")
     return content
+
+
+def stated_reading(path: Path) -> dict:
+    """The options of a file of ours that say how images are read: the intensity range and its like."""
+    return Reading.of(stated(path).get("args", {})).said
 
 
 def by_mae_names(parameters: dict[Any, Any]) -> dict[Any, Any]:

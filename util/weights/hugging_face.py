@@ -12,7 +12,7 @@ from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.variant import Variant
-from util.weights.files import read_json
+from util.weights.files import read_json, stated_reading
 from util.weights.timm_models import WEIGHTS
 
 ACTIVATIONS = {
@@ -178,9 +178,10 @@ def load(name: str, weights: bool = True) -> Checkpoint:
             f"{folder / 'config.json'}: {type(error).__name__} at {error}, which is missing or unknown"
         ) from None
     made: dict[str, Any] = {"model": by_mae_names(content, family, depth, decoder_depth), "variant": variant.plain()}
+    made["args"] = stated_reading(files[0])
     if decoder_depth:
         made["decoder_heads"] = decoder_heads
-        made["args"] = {"norm_pix_loss": bool(config.get("norm_pix_loss"))}
+        made["args"]["norm_pix_loss"] = bool(config.get("norm_pix_loss"))
     if classes:
         made["classes"] = classes
     return checkpoint.checked(made, Path(name))

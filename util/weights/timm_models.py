@@ -15,7 +15,7 @@ from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.damage import plainly
 from util.variant import Variant
-from util.weights.files import read_json, with_class_position
+from util.weights.files import read_json, stated_reading, with_class_position
 
 PREFIX = "timm:"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -67,6 +67,7 @@ def load_folder(name: str, weights: bool = True) -> Checkpoint:
     if not files:
         raise InputError(f"{name} holds neither {' nor '.join(WEIGHTS)}")
     source = described(architecture, options, about, name, checkpoint.read(files[0], weights))
+    source.content["args"] = stated_reading(files[0])
     if isinstance(config.get("label_names"), list):
         source.content["classes"] = config["label_names"]
     return source
