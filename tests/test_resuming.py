@@ -179,6 +179,17 @@ def test_the_best_epoch_of_another_folder_is_not_named_here(call, finetuned, pha
     assert (tmp_path / "new" / "checkpoint-best.pth").exists()
 
 
+def test_a_run_that_went_back_names_the_best_epoch_that_it_keeps(call, finetuned, phantoms, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    best = checkpoint.load(folder / "checkpoint-best.pth").content
+    torch.save({**best, "epoch": 1, "best": {"epoch": 1, "val_top1": 0.99}}, folder / "checkpoint-best.pth")
+    command = f"main_finetune.py --resume {folder / 'checkpoint-0.pth'} --epochs 2 --device cpu --num_workers 0"
+    status, out, err = call(f"{command} --data_path {phantoms}")
+    assert status == 0 and "is no more in checkpoint-best.pth; it is chosen anew" in out, err
+    named, kept = (checkpoint.load(folder / f"checkpoint-{name}.pth").content for name in ("last", "best"))
+    assert kept["best"] == named["best"] and kept["epoch"] == named["best"]["epoch"] and named["best"]["val_top1"] < 0.99
+
+
 def test_other_masking_within_an_epoch_begins_the_means_anew():
     averages = Averages()
     averages.add(loss=torch.tensor(1.0), map_on_visible=torch.tensor(0.5))

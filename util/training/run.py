@@ -15,7 +15,7 @@ from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError
 from util.system.text import one_line
 from util.system.workplace import Workplace, check_space, clear, describe
-from util.training.checkpoint import Checkpoint
+from util.training.checkpoint import Checkpoint, load
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
@@ -62,6 +62,14 @@ def size_of_checkpoint(stepper: Stepper, parts: Iterable[Part]) -> int:
     models = [stepper.model, *([stepper.average] if stepper.average else [])]
     tensors = [*(tensor for model in models for tensor in model.state_dict().values()), *trained, *trained]
     return sum(tensor.nbytes for tensor in tensors) + sum(part.nbytes for part in parts)
+
+
+def best_kept(folder: Path) -> int | None:
+    """The epoch of the best checkpoint in a folder; None where there is none that can be read."""
+    try:
+        return load(folder / "checkpoint-best.pth", weights=False).content["epoch"]
+    except InputError:
+        return None
 
 
 class Training:
@@ -122,8 +130,12 @@ class Training:
             self._restore(resumed)
         within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
-        if resumed and self.best and resumed.path.parent.resolve() != workplace.folder.resolve():
-            say(f"note: the best epoch, {self.best['epoch']}, stays in {resumed.path.parent}; here one is chosen anew")
+        if resumed and self.best and best_kept(workplace.folder) != self.best["epoch"]:
+            elsewhere = resumed.path.parent.resolve() != workplace.folder.resolve()
+            where = (
+                f"stays in {resumed.path.parent}; here one" if elsewhere else "is no more in checkpoint-best.pth; it"
+            )
+            say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
             self.best = {}
         if overwrite and distributed.is_main():
             clear(workplace.folder)
