@@ -8,6 +8,7 @@ from sklearn.metrics import precision_score, recall_score
 
 from evaluation.made_up import classifier
 from util.evaluation.cutoffs import Cutoff, choose_cutoff, cutoff_metrics, predictive_values
+from util.evaluation.decision import Decision
 from util.evaluation.intervals import clopper_pearson
 from util.system.errors import InputError
 
@@ -92,6 +93,16 @@ def test_neighbouring_32_bit_numbers_are_told_apart(score):
         cutoff = choose_cutoff(np.array([0, 1]), probabilities, ["no", "yes"], "youden")
         found = cutoff_metrics(cutoff, np.array([0, 1]), probabilities, ["no", "yes"])
         assert (found["sensitivity"], found["specificity"]) == (1, 1)
+
+
+def test_every_table_counts_the_same_images_above_a_cutoff():
+    """Probabilities are float32, the cut-off lies between two neighbours of them."""
+    sure = np.array([1 - 2**-23, 1 - 2**-24], dtype=np.float32)
+    cutoff = Cutoff("yes", float(sure.astype(np.float64).mean()), "youden")
+    probabilities = np.stack([1 - sure, sure], axis=1)
+    called = Decision(None, cutoff).calls(probabilities, ["no", "yes"])["cutoff(yes)"]
+    counts = cutoff_metrics(cutoff, np.array([0, 1]), probabilities, ["no", "yes"])["counts"]
+    assert called == ["below", "above"] and (counts["true_positives"], counts["true_negatives"]) == (1, 1)
 
 
 def test_a_cutoff_that_calls_none_positive():

@@ -93,6 +93,16 @@ def test_figures_by_hand():
     assert results["confusion"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]]
     lines = metrics_table(results, intervals(labels, probabilities, ["a", "b", "c"]))
     assert "top-1               66.67 % (" in lines and "6 images; in brackets 95 % intervals" in lines
+    lines = metrics_table(results | {"patients": 4}, intervals(labels, probabilities, ["a", "b", "c"], list("aabbcd")))
+    assert "6 images of 4 patients; in brackets 95 % intervals over patients" in lines
+
+
+def test_a_set_of_one_class_has_no_curve():
+    labels, probabilities = np.zeros(4, dtype=int), np.array([[0.4, 0.6], [0.7, 0.3], [0.2, 0.8], [0.9, 0.1]])
+    results, ranges = (of(labels, probabilities, ["a", "b"]) for of in (classification_metrics, intervals))
+    for name in ("auc", "average_precision"):
+        assert results["per_class"]["a"][name] is None and ranges["per_class"]["a"][name] is None
+    assert results["average_precision"] is None
 
 
 def test_two_classes():

@@ -3,12 +3,13 @@
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_FINETUNE
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -77,6 +78,16 @@ def test_evaluation_leaves_pictures(evaluated, finetuned):
     for name in ("roc", "confusion", "reliability", "tsne", "attention"):
         assert_not_blank(evaluated / f"{name}.png")
     assert_not_blank(finetuned / "sheet-2.png")
+
+
+def test_an_evaluation_in_another_format_leaves_no_picture_of_the_one_before(call, evaluated, finetuned, phantoms, tmp_path):
+    folder = shutil.copytree(evaluated, tmp_path / "eval")
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-0.pth'} {TINY_FINETUNE} --data_path {phantoms}"
+    status, _, err = call(f"{command} --output_dir {folder} --overwrite --figure_format svg")
+    assert status == 0, err
+    names = ("attention", "confusion", "reliability", "roc", "tsne")
+    pictures = [path.name for path in folder.iterdir() if path.suffix in (".png", ".pdf", ".svg")]
+    assert sorted(pictures) == [f"{name}.svg" for name in names]
 
 
 def test_evaluation_names_no_file_in_its_pictures(evaluated, phantoms):

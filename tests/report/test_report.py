@@ -45,6 +45,18 @@ def test_report_holds_everything_and_needs_nothing(evaluated, pretrained, finetu
     assert html.count("data:image/png") == 1 + 1 + 1 + 1 + 5  # curves and a sheet of each training, five of the evaluation
 
 
+def test_report_says_over_what_intervals_are_and_of_which_weights_figures_are(evaluated, tmp_path):
+    folder = shutil.copytree(evaluated, tmp_path / "eval")
+    words = words_of(render([folder]))
+    assert "bootstrap over images, those of shares by Clopper and Pearson" in words and "has changed since" not in words
+    results = json.loads((folder / "metrics.json").read_text())
+    results |= {"patients": 7, "checkpoint_sha256": "0" * 64}
+    (folder / "metrics.json").write_text(json.dumps(results))
+    words = words_of(render([folder]))
+    assert "images of 7 patients" in words and "bootstrap over patients, each with all its images" in words
+    assert "Clopper" not in words and "The checkpoint has changed since" in words
+
+
 @pytest.mark.parametrize("panels", [1, 2, 3])
 def test_a_panel_without_a_curve_is_left_empty(panels):
     lines = [{"epoch": epoch, "loss": 1.0, "val_top1": 0.5, "map_gain": 2.0} for epoch in range(2)]

@@ -1,6 +1,7 @@
 """Pictures of an evaluation: ROC curves, confusion matrix, reliability, features by t-SNE, and what it looked at."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from util.data.inference import Inference
 from util.evaluation import figure as figures
 from util.evaluation.figure import COLORS, LINE, MARKERS, class_colors, save, shorten, styled, wrap
 from util.evaluation.gallery import draw_gallery
-from util.evaluation.page import TALLEST, WIDTH
+from util.evaluation.page import FORMATS, TALLEST, WIDTH
 from util.system import distributed
 
 NAMED_CURVES = len(COLORS)  # with more classes, only the best and the worst are named
@@ -200,4 +201,6 @@ def draw_pictures(
     }
     if len(images) > 1:  # one image has no neighbours
         drawn["tsne"] = tsne_figure(features.numpy(), labels, classes, title, width)
+    for name, suffix in product((*drawn, "tsne"), FORMATS):  # of an earlier evaluation here, in other formats too
+        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     return [file for name, figure in drawn.items() for file in save(figure, folder, name, formats)]

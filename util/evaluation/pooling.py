@@ -47,13 +47,14 @@ def cross_validated(pooled: Predictions, folds: dict[int, dict], ordered: bool) 
         ordered: the classes are grades in their order.
 
     Returns:
-        Metrics, ``intervals`` and ``calibration`` of all held-out images; ``folds``: each fold's ``fold``, ``images`` and
-        headline metrics; ``over_folds``: of each metric the ``mean``, the ``standard_deviation`` (divisor: folds - 1), and
-        the ``lowest`` and ``highest`` fold, each ``[fold, value]``; ``remarks``.
+        Metrics, ``patients``, ``intervals`` and ``calibration`` of all held-out images; ``folds``: each fold's ``fold``,
+        ``images`` and headline metrics; ``over_folds``: of each metric the ``mean``, the ``standard_deviation`` (divisor:
+        folds - 1), and the ``lowest`` and ``highest`` fold, each ``[fold, value]``; ``remarks``.
     """
     names = [name for name in HEADLINES if name in next(iter(folds.values()))]
     return {
         **classification_metrics(pooled.truth, pooled.probabilities, pooled.classes, ordered),
+        "patients": len(set(pooled.patients)) if pooled.patients else None,
         "intervals": intervals(pooled.truth, pooled.probabilities, pooled.classes, pooled.patients, ordered=ordered),
         "calibration": calibration_metrics(pooled.truth, pooled.probabilities),
         "folds": [

@@ -38,11 +38,13 @@ def complete(
         ordered: the classes are grades in their order.
 
     Returns:
-        Ready for JSON: ``metrics``, with ``intervals``, ``calibration`` and what :func:`remarks` finds.
+        Ready for JSON: ``metrics``, with ``patients``, whose number is None where it is not known, ``intervals``,
+        ``calibration`` and what :func:`remarks` finds.
     """
     labels = images.labels.numpy()
     return {
         **metrics,
+        "patients": len(set(images.patients)) if images.patients else None,
         "intervals": intervals(labels, probabilities, images.classes, images.patients, ordered=ordered),
         "calibration": calibration_metrics(labels, probabilities),
         **remarks(images.paths, labels, probabilities, images.classes, training_paths, chosen, ordered),

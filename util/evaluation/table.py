@@ -27,7 +27,9 @@ def metrics_table(metrics: dict, intervals: dict) -> str:
         metrics: of :func:`util.evaluation.metrics.classification_metrics`.
         intervals: of :func:`util.evaluation.intervals.intervals`.
     """
-    lines = [f"{metrics['images']} images; in brackets 95 % intervals"]
+    patients = metrics.get("patients")
+    of, over = (f" of {patients} patients", " over patients") if patients else ("", "")
+    lines = [f"{metrics['images']} images{of}; in brackets 95 % intervals{over}"]
     lines += [
         f"{title:<20}{with_interval(metrics[name], intervals.get(name), name in PERCENT)}"
         for name, title in HEADLINES.items()

@@ -27,6 +27,7 @@ from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interv
 from util.options.parser import PlainParser
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
+from util.training.checkpoint import Checkpoint
 
 CITATION = """@article{mao2023msmae,
   title   = {Medical supervised masked autoencoders: Crafting a better masking strategy and efficient fine-tuning
@@ -161,13 +162,16 @@ def classification_tables(results: dict) -> list[dict]:
         )
         for name, row in results["per_class"].items()
     ]
+    patients = results.get("patients")
+    of = f" of {patients} patients" if patients else ""
+    how = "patients, each with all its images" if patients else "images, those of shares by Clopper and Pearson"
     return [
         {
-            "heading": f"Metrics on {results['images']} images",
+            "heading": f"Metrics on {results['images']} images{of}",
             "columns": ("", "value (95 % interval)"),
             "rows": shown,
-            "note": "Intervals by the bootstrap over images, those of shares by Clopper and Pearson. They tell of the "
-            "sample of images, not of other seeds or sites.",
+            "note": f"Intervals by the bootstrap over {how}. They tell of the sample of "
+            f"{'patients' if patients else 'images'}, not of other seeds or sites.",
         },
         {"heading": "Classes", "columns": ("", "images", *OF_EACH_CLASS.values()), "rows": per_class},
     ]
@@ -184,6 +188,14 @@ def segmentation_tables(results: dict) -> list[dict]:
     ]
     columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
     return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
+
+
+def changed_since(results: dict) -> list[str]:
+    """A note where the checkpoint that was evaluated has become another one since."""
+    path, before = Path(results["checkpoint"]), results.get("checkpoint_sha256")
+    if not (before and path.is_file()) or Checkpoint(path, {}).sha256 == before:
+        return []
+    return ["The checkpoint has changed since: these figures and pictures are of what it was before. Evaluate it anew."]
 
 
 def evaluation_section(folder: Path) -> dict:
@@ -209,6 +221,7 @@ def evaluation_section(folder: Path) -> dict:
     pictures = [shown for name, caption in PICTURES.items() for shown in picture(folder, name, caption)]
     notes = [
         f"Checkpoint: {results['checkpoint']}, evaluated on {results.get('split', 'val')}.",
+        *changed_since(results),
         *decision_in_words(results),
         *results.get("remarks", []),
         *left_out(folder, PICTURES),

@@ -132,9 +132,7 @@ class Training:
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
         if resumed and self.best and best_kept(workplace.folder) != self.best["epoch"]:
             elsewhere = resumed.path.parent.resolve() != workplace.folder.resolve()
-            where = (
-                f"stays in {resumed.path.parent}; here one" if elsewhere else "is no more in checkpoint-best.pth; it"
-            )
+            where = f"stays in {resumed.path.parent}; here one" if elsewhere else "is no more in checkpoint-best.pth; it"
             say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
             self.best = {}
         if overwrite and distributed.is_main():
