@@ -13,6 +13,7 @@ from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_P
 from util.report.__main__ import render
 from util.training import checkpoint
 from util.training.log import Averages
+from util.training.run import same_place
 from util.training.save_every import SaveEvery
 from util.training.saver import Saver
 
@@ -177,6 +178,14 @@ def test_the_best_epoch_of_another_folder_is_not_named_here(call, finetuned, pha
     status, out, err = call(f"{command} --resume {finetuned / 'checkpoint-last.pth'} --output_dir {tmp_path / 'new'}")
     assert status == 0 and "stays in" in out and "best epoch 3:" in out, err
     assert (tmp_path / "new" / "checkpoint-best.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "step, before, now, accum_iter, expected",
+    [(5, 2, 8, 1, 1), (5, 8, 2, 1, 20), (5, 8, 2, 8, 16), (5, 4, 4, 2, 5), (1, 2, 64, 1, 0)],
+)
+def test_another_batch_within_an_epoch_leaves_no_image_out(step, before, now, accum_iter, expected):
+    assert same_place(step, before, now, accum_iter) == expected
 
 
 def test_a_run_that_went_back_names_the_best_epoch_that_it_keeps(call, finetuned, phantoms, tmp_path):

@@ -72,6 +72,14 @@ def best_kept(folder: Path) -> int | None:
         return None
 
 
+def same_place(step: int, before: int, now: int, accum_iter: int) -> int:
+    """Where a run goes on within an epoch that it left after ``step`` batches of ``before`` images, in batches of ``now``.
+
+    No image is left out; at an accumulation window's begin, some may come again.
+    """
+    return step if now == before else step * before // now // accum_iter * accum_iter
+
+
 class Training:
     """A training. It takes up where ``resumed`` ends, and gives one :class:`Epoch` after the other.
 
@@ -141,7 +149,11 @@ class Training:
         describe(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
-        self._first_step = min(within.get("step", 0), self._steps_per_epoch)  # the set may have shrunk
+        step = within.get("step", 0)
+        if step and resumed:
+            batch_size = resumed.options.get("batch_size", loader.batch_size)
+            step = same_place(step, batch_size, loader.batch_size, stepper.accum_iter)
+        self._first_step = min(step, self._steps_per_epoch)  # the set may have shrunk
         self._log = RunLog(
             *(workplace.folder, log_dir or workplace.folder),
             *(self._first_epoch, self._steps_per_epoch, self._first_step),
