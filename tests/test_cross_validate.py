@@ -190,6 +190,54 @@ def test_it_does_not_go_on_with_something_else(finished, folds, tmp_path, monkey
     assert (finished[0] / "run.json").read_text() == before
 
 
+def test_what_changes_no_figure_may_change_and_reaches_evaluations_and_pictures(finished, folds, tmp_path, monkeypatch):
+    folder, commands = Path(shutil.copytree(finished[0], tmp_path / "cv")), []
+    account = json.loads((folder / "run.json").read_text())
+    del account["finished"]["2"]
+    (folder / "run.json").write_text(json.dumps(account))
+    monkeypatch.setattr(child, "run", lambda words, *_, **__: commands.append(words))
+    changed = [
+        "--on_leak",
+        "error",
+        "--figure_format",
+        "svg",
+        "png",
+        "--figure_width",
+        "100",
+        "--save_every",
+        "7",
+        "--keep",
+        "2",
+    ]
+    words = [folds, "--output_dir", folder, "--pretrain", PRETRAIN, "--", *FINETUNE.split(), *changed]
+    assert call(cross_validate.main, monkeypatch, *words) == 0
+    (evaluation,) = [" ".join(words) for words in commands if "--eval" in words]
+    assert "--on_leak error" in evaluation and "--figure_format svg png --figure_width 100" in evaluation
+    for name in ("roc", "confusion", "reliability"):
+        assert 'width="283.' in (folder / f"{name}.svg").read_text()  # points, which are 100 mm
+    assert call(cross_validate.main, monkeypatch, *words, "--on_leak", "drop") == 2
+
+
+def test_copies_are_refused_before_any_training(folds, tmp_path, monkeypatch, capsys):
+    tables = {}
+    for table in TABLES:
+        with open(folds / table, newline="") as file:
+            columns, *rows = csv.reader(file)
+        tables[table] = {str((folds / row[0]).resolve()): row[1:] for row in rows}
+    first, second = tables.values()
+    original = next(path for path, row in first.items() if row[1] == "test")
+    copy = str(shutil.copy(original, tmp_path / "copy.png"))
+    for part, table in zip(("train", "test"), (first, second), strict=True):
+        table[copy] = [table[original][0], part, "another"]
+    for table, rows in tables.items():
+        write_table(tmp_path / table, columns, [[path, *row] for path, row in rows.items()])
+    monkeypatch.setattr(child, "run", lambda *_, **__: pytest.fail("it began"))
+    words = [tmp_path, "--output_dir", tmp_path / "cv", "--", *FINETUNE.split(), "--on_leak", "error"]
+    assert call(cross_validate.main, monkeypatch, *words) == 2
+    told = f"--on_leak error: {TABLES[0]}: 1 image of test is a copy of a training image ({Path(original).name} is copy.png)"
+    assert told in capsys.readouterr().err and not (tmp_path / "cv").exists()
+
+
 def test_a_checkpoint_that_saw_held_out_images_is_told(finished, folds, tmp_path, monkeypatch, capsys):
     """The first fold's pre-training has seen what the second fold holds out, under the same names or as copies."""
     source = finished[0] / "fold1" / "pretrain" / "checkpoint-last.pth"

@@ -22,8 +22,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
-from util.data.copies import digest
+from util.data.copies import copies_in, digest, groups_of_copies
 from util.data.folds import Fold, open_folds
+from util.data.records import counted
 from util.evaluation.pooling import cross_validated, folds_in_words, pool, write_results
 from util.evaluation.predictions import read_predictions
 from util.evaluation.results import in_words
@@ -40,13 +41,16 @@ from util.weights import history
 from util.weights.sources import load_weights
 
 OURS = ("--data_path", "--output_dir", "--resume", "--eval", "--split", "--overwrite", "--log_dir", "--start_epoch")
-# options that an evaluation has too; each takes one value
+# options that an evaluation has too, each with its values
 OF_EVALUATION = (
     *("--device", "--amp", "--batch_size", "--num_workers", "--num_classes", "--cache", "--patients"),
-    *("--on_patient_leak", "--on_leak", "--on_bad_image", "--lesion_masks"),
+    *("--on_patient_leak", "--on_leak", "--on_bad_image", "--lesion_masks", "--figure_format", "--figure_width"),
 )
-# options that may change when a cross-validation goes on: the machine's
-MAY_CHANGE = {"data_path", "output_dir", "device", "num_workers", "cache", "pin_mem", "compile", "print_freq"}
+# options that may change when a cross-validation goes on: the machine's, and those that change no figure
+MAY_CHANGE = {
+    *("data_path", "output_dir", "device", "num_workers", "cache", "pin_mem", "compile", "print_freq"),
+    *("figure_format", "figure_width", "save_every", "keep"),
+}
 
 
 def get_args() -> tuple[argparse.Namespace, list[str]]:
@@ -109,6 +113,24 @@ def settle(args: argparse.Namespace, words: list[str], folds: list[Fold]) -> dic
     return {"pretrain": plain(pretrain), "finetune": plain(finetune)}
 
 
+def refuse_leaks(options: dict[str, dict], folds: list[Fold]) -> None:
+    """Under ``--on_leak error``, raise :class:`InputError` for copies of a fold's training images that judge its model."""
+    strict = [phase for phase in options if options[phase]["on_leak"] == "error"]
+    if not strict:
+        return
+    groups = groups_of_copies(record.path for record in folds[0].records)  # all folds hold the same images
+    for fold in folds:
+        copies = copies_in(groups, fold.paths("train"))
+        for split in ("val", "test") if "finetune" in strict else ("val",):
+            if found := [path for path in fold.paths(split) if path in copies]:
+                count = counted(len(found), f"image of {split} is a copy", f"images of {split} are copies")
+                example = f"{Path(found[0]).name} is {Path(copies[found[0]]).name}"
+                raise InputError(
+                    f"--on_leak error: {fold.table.name}: {count} of a training image ({example}); "
+                    "remove one of them and make the tables anew, or give --on_leak note"
+                )
+
+
 def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold]) -> dict:
     """The account of the cross-validation, ``run.json``: begun now, or read, when the same goes on.
 
@@ -139,7 +161,9 @@ def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold])
     now_options = json.loads(json.dumps(now["options"]))
     for name in sorted(before["options"].keys() | now_options.keys()):
         was, new = before["options"].get(name), now_options.get(name)
-        if was != new and name.split()[-1] not in MAY_CHANGE:
+        option = name.split()[-1]
+        harmless = option in MAY_CHANGE or (option == "on_leak" and "drop" not in (was, new))  # drop trains on fewer images
+        if was != new and not harmless:
             raise InputError(f"{other}: {name} was {was} and is {new} now; choose another folder, or go on as it began")
     return {**now, "finished": before["finished"]}
 
@@ -172,9 +196,9 @@ def run_fold(args: argparse.Namespace, words: list[str], fold: Fold) -> None:
     train(fold, "main_finetune.py", [*words, *start, *data], folder / "finetune")
     options = argparse.ArgumentParser(allow_abbrev=False)
     for name in OF_EVALUATION:
-        options.add_argument(name)
+        options.add_argument(name, nargs="+", default=[])
     chosen = vars(options.parse_known_args(words)[0])
-    more = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", value)]
+    more = [word for name, values in chosen.items() if values for word in (f"--{name}", *values)]
     source = folder / "finetune" / f"checkpoint-{args.checkpoint}.pth"
     command = ["--eval", "--split", "test", "--resume", str(source), *data, *more, *(["--ordered"] if args.ordered else [])]
     script = str(child.ROOT / "main_finetune.py")
@@ -189,7 +213,7 @@ def train(fold: Fold, script: str, options: list[str], folder: Path) -> None:
     child.run(command, f"fold {fold.number}, {folder.name}", folder / "output.txt")
 
 
-def conclude(args: argparse.Namespace, folds: list[Fold], remarks: list[str]) -> None:
+def conclude(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold], remarks: list[str]) -> None:
     """Put the folds together: metrics, predictions, pictures, the table, the report."""
     folder, tests = args.output_dir, {fold.number: args.output_dir / f"fold{fold.number}" / "test" for fold in folds}
     pooled = pool([read_predictions(test) for test in tests.values()])
@@ -201,13 +225,13 @@ def conclude(args: argparse.Namespace, folds: list[Fold], remarks: list[str]) ->
         **cross_validated(pooled, of_folds, args.ordered),
     }
     results["remarks"] = [*remarks, *results["remarks"]]
-    write_results(folder, results, pooled)
+    pages = options["finetune"]
+    written = write_results(folder, results, pooled, pages["figure_width"], pages["figure_format"])
     sections = [str(each.resolve()) for each in (folder, *tests.values())]
     report = ["-m", "util.report", *sections, "--output", str((folder / "report.html").resolve())]
     child.run(report, "report", folder / "output.txt", cwd=child.ROOT)
     say(f"\n{folds_in_words(results)}\n\nall held-out images, each judged by the model of its fold: {in_words(results)}")
-    written = "folds.csv, metrics.json, predictions.csv, roc.png, confusion.png, reliability.png, report.html"
-    say(f"written in {folder}: {written}")
+    say(f"written in {folder}: {', '.join(written)}, report.html")
 
 
 def main() -> None:
@@ -215,6 +239,7 @@ def main() -> None:
     folds = open_folds(args.folds)
     options = settle(args, words, folds)
     account = begin(args, options, folds)
+    refuse_leaks(options, folds)
     remarks = []
     start = options["pretrain"]["init"] if "pretrain" in options else options["finetune"]["finetune"]
     if start:
@@ -242,7 +267,7 @@ def main() -> None:
         left = len(folds) - len(account["finished"])
         estimate = clock(sum(known) / len(known) * left) if known else "?"
         say(f"fold {fold.number} of {len(folds)} is finished, after {clock(seconds)}; {estimate} left")
-    conclude(args, folds, remarks)
+    conclude(args, options, folds, remarks)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ import numpy as np
 
 from util.data.tables import write_table
 from util.evaluation.calibration import calibration_metrics
+from util.evaluation.figure import save
 from util.evaluation.intervals import intervals
 from util.evaluation.metrics import classification_metrics
+from util.evaluation.page import WIDTH
 from util.evaluation.pictures import confusion_figure, reliability_figure, roc_figure
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.table import HEADLINES, PERCENT, with_interval
@@ -121,8 +123,17 @@ def folds_in_words(results: dict) -> str:
     return "\n".join(lines)
 
 
-def write_results(folder: Path, results: dict, pooled: Predictions) -> None:
-    """Write what an evaluation writes, of all folds together, and ``folds.csv``, the rows of :func:`folds_table`."""
+def write_results(
+    folder: Path, results: dict, pooled: Predictions, width: float = WIDTH, formats: Sequence[str] = ("png",)
+) -> list[str]:
+    """Write what an evaluation writes, of all folds together, and ``folds.csv``, the rows of :func:`folds_table`.
+
+    Args:
+        width: of each picture in millimetres; formats: of :data:`util.evaluation.page.FORMATS`.
+
+    Returns:
+        The names of the files.
+    """
     write_predictions(folder / "predictions.csv", pooled)
     columns, *rows = folds_table(results)
     write_table(folder / "folds.csv", columns, rows)
@@ -130,9 +141,9 @@ def write_results(folder: Path, results: dict, pooled: Predictions) -> None:
     count, images = len(results["folds"]), len(pooled.files)
     title = f"{folder.name}, {count} folds, {images} held-out images, top-1 {100 * results['top1']:.2f} %"
     drawn = {
-        "roc": roc_figure(pooled.truth, pooled.probabilities, pooled.classes, title),
-        "confusion": confusion_figure(results["confusion"], pooled.classes, title),
-        "reliability": reliability_figure(results["calibration"], title),
+        "roc": roc_figure(pooled.truth, pooled.probabilities, pooled.classes, title, width),
+        "confusion": confusion_figure(results["confusion"], pooled.classes, title, width),
+        "reliability": reliability_figure(results["calibration"], title, width),
     }
-    for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png")
+    pictures = [file for name, figure in drawn.items() for file in save(figure, folder, name, formats)]
+    return ["folds.csv", "metrics.json", "predictions.csv", *pictures]
