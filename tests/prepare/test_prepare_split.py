@@ -12,7 +12,9 @@ from downloads import (
     let_miniatures_pass,
     make_btmd,
     make_busi,
+    make_chestxray2017,
     make_ham10000,
+    picture,
     prepare,
     put,
     refused,
@@ -20,7 +22,7 @@ from downloads import (
 )
 
 from util.data.folders import open_splits
-from util.prepare import chestxray2017, splitting
+from util.prepare import chestxray2017, options, splitting
 from util.prepare.data_sets import DATA_SETS
 
 PAPER = {"messidor2": 522, "btmd": 2106, "ham10000": 3001, "chestxray2017": 1755, "busi": 233}
@@ -161,8 +163,24 @@ def test_split_is_of_names_alone():
     assert Counter(third)["test"] == 29  # int(0.29 * 100) would be 28
 
 
+def test_a_share_is_recorded_exactly(monkeypatch):
+    for given, recorded in (("0.1", "0.1"), ("1/10", "0.1"), ("1/3", "1/3")):
+        monkeypatch.setattr("sys.argv", ["prepare", "btmd", "DOWNLOAD", "DEST", "--test_share", given])
+        assert f"--test_share {recorded}" in options.command(options.get_args())
+
+
 def test_groups_join_through_others():
     assert splitting.join([["a"], ["b"], ["b", "c"], ["c", "a"], ["d"], []]) == [0, 0, 0, 0, 4, 5]
+
+
+def test_an_image_of_an_unknown_patient_has_a_row_as_others_have(tmp_path):
+    files = make_chestxray2017(few)
+    files["chest_xray/train/PNEUMONIA/odd name.jpeg"] = picture("odd name.jpeg", 999)
+    dest = done("chestxray2017", put(tmp_path / "download", files), tmp_path / "dest", "--by", "patient")
+    owners = Counter(row["patient"] for row in table(dest))
+    (odd,) = (row["patient"] for row in table(dest) if "odd name" in row["path"])
+    assert owners[odd] == 1 and "odd name.jpeg" in odd
+    open_splits(str(dest / "split.csv"), ("train", "val"))
 
 
 @pytest.mark.parametrize("name", ["busi", "ham10000"])

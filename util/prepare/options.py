@@ -18,7 +18,7 @@ numbers). docs/datasets.md has a section for each data set."""
 
 
 def share(text: str) -> Fraction:
-    """An exact share, so that no image is lost to binary rounding."""
+    """An exact share, so that no image is lost to binary rounding: 0.1, or 1/3."""
     try:
         value = Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -26,6 +26,12 @@ def share(text: str) -> Fraction:
     if not 0 < value < Fraction(7, 10):
         raise argparse.ArgumentTypeError(f"{text}: a share above 0 and below 0.7 is needed, such as 0.1")
     return value
+
+
+def share_in_words(value: Fraction) -> str:
+    """A share as a decimal number where that is exact, else as a fraction: :func:`share` reads the same again."""
+    decimal = str(float(value))
+    return decimal if Fraction(decimal) == value else str(value)
 
 
 def get_args() -> argparse.Namespace:
@@ -86,7 +92,7 @@ def command(args: argparse.Namespace) -> str:
     for name in ("by", "test_share", "seed", "crop"):
         value = getattr(args, name)
         if value is not None:
-            words.append(f"--{name} {float(value) if isinstance(value, Fraction) else value}")
+            words.append(f"--{name} {share_in_words(value) if isinstance(value, Fraction) else value}")
     words += [f"--split {args.split.name}"] if args.split else []
     words += [f"--window {args.window[0]:g} {args.window[1]:g}"] if args.window else []
     words += [f"--{name}" for name in ("unique", "official", "copy", "allow_incomplete") if getattr(args, name)]

@@ -63,15 +63,17 @@ def find_table(entries: list[Entry], pattern: str, columns: tuple[str, ...], wha
 
 
 def write_split(records: list[Record], splits: list[str], paths: list[str]) -> str:
-    """The table of a split: path in the prepared folder, label, split, and patient where the data set tells any."""
+    """The table of a split: path in the prepared folder, label, split, and patient where the data set tells any.
+
+    An image of an unknown patient has one of its own, ``CLASS/NAME``: a table names a patient in each row, or in none.
+    """
     columns = {
         "path": paths,
         "label": [record.label for record in records],
         "split": splits,
-        "patient": [record.patient for record in records],
     }
-    if not any(columns["patient"]):
-        del columns["patient"]
+    if any(record.patient for record in records):
+        columns["patient"] = [record.patient or f"{record.label}/{record.name}" for record in records]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
