@@ -116,13 +116,13 @@ def test_the_linear_probe_chooses_its_regularisation_on_training_images_alone():
     labels = np.arange(300) % 2
     features = rng.normal(size=(300, 200))  # a fit without regularisation learns noise by heart
     features[:, 0] += labels
-    chosen, strength = probe.linear_probe(features, labels, None, seed=0)
+    chosen, strength = probe.linear_probe(features, labels, ["a", "b"], None, seed=0)
     asked = rng.normal(size=(2000, 200))
     asked[:, 0] += np.arange(2000) % 2
     loose = probe.make_pipeline(probe.StandardScaler(), probe.LogisticRegression(C=100, max_iter=5000)).fit(features, labels)
     truth = np.arange(2000) % 2
     assert strength < 1 and chosen.score(asked, truth) > loose.score(asked, truth)
-    assert probe.linear_probe(features, labels, None, seed=0)[1] == strength
+    assert probe.linear_probe(features, labels, ["a", "b"], None, seed=0)[1] == strength
 
 
 def test_what_is_held_back_is_of_other_patients(monkeypatch):
@@ -134,8 +134,20 @@ def test_what_is_held_back_is_of_other_patients(monkeypatch):
 
     monkeypatch.setattr(probe, "take", recorded)
     owners, labels = np.arange(60).repeat(5).astype(str), (np.arange(60) % 2).repeat(5)
-    probe.linear_probe(rng.normal(size=(300, 8)), labels, owners, seed=0)
+    probe.linear_probe(rng.normal(size=(300, 8)), labels, ["a", "b"], owners, seed=0)
     assert len(parts[0]) == 60 and not set(owners[parts[0]]) & set(np.delete(owners, parts[0]))
+
+
+def test_a_class_of_one_patient_or_image_costs_no_result(capsys):
+    rng, labels = np.random.default_rng(0), np.arange(40) // 20
+    features, classes = rng.normal(size=(40, 4)) + np.eye(4)[labels], ["bright", "dark"]
+    owners = np.array([f"{label}-{index % 3 if label else 0}" for index, label in enumerate(labels)])
+    assert probe.linear_probe(features, labels, classes, owners, seed=0)[1] in probe.STRENGTHS
+    assert "chosen on images of any patient: class bright has too few patients" in capsys.readouterr().out
+    classifier, strength = probe.linear_probe(features[:21], labels[:21], classes, None, seed=0)
+    assert strength == 1 and classifier.classes_.tolist() == [0, 1]
+    told = "note: C of the linear probe is 1, as it cannot be chosen: class dark has too few images for these shares"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,13 @@ def nearest_neighbours(features: np.ndarray, labels: np.ndarray, neighbours: int
     return classifier.fit(features, labels)
 
 
-def linear_probe(features: np.ndarray, labels: np.ndarray, patients: np.ndarray | None, seed: int) -> tuple:
+def linear_probe(
+    features: np.ndarray, labels: np.ndarray, classes: list[str], patients: np.ndarray | None, seed: int
+) -> tuple:
     """Logistic regression on standardised features.
 
-    Its regularisation is chosen on a fifth of the training images, which are held back, by class and by patient; it is then
-    fitted to all. Of strengths that are as good the strongest is taken.
+    Its regularisation is chosen on a fifth of the training images (:func:`hold_back`); it is then fitted to all. Of
+    strengths that are as good the strongest is taken. Where nothing can be held back, C is 1.
 
     Returns:
         The classifier, and the C that was chosen.
@@ -75,11 +77,36 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, patients: np.ndarray 
         logistic = LogisticRegression(C=strength, max_iter=5000)
         return make_pipeline(StandardScaler(), logistic).fit(features[chosen], labels[chosen])
 
-    judged = take(labels.astype(str), patients, HELD_BACK, seed)
-    learnt = np.delete(np.arange(len(labels)), judged)
-    right = [fit(strength, learnt).score(features[judged], labels[judged]) for strength in STRENGTHS]
-    best = STRENGTHS[int(np.argmax(right))]
-    return fit(best, np.arange(len(labels))), best
+    best, everything = 1.0, np.arange(len(labels))
+    if (judged := hold_back(np.array(classes)[labels], patients, seed)) is not None:
+        learnt = np.delete(everything, judged)
+        right = [fit(strength, learnt).score(features[judged], labels[judged]) for strength in STRENGTHS]
+        best = STRENGTHS[int(np.argmax(right))]
+    return fit(best, everything), best
+
+
+def hold_back(names: np.ndarray, patients: np.ndarray | None, seed: int) -> np.ndarray | None:
+    """Indices of a fifth of the training images, by class and by patient; by image where a class has too few patients.
+
+    Args:
+        names: of the images' classes; patients: whose they are, or None.
+
+    Returns:
+        None where a class has too few images too. What cannot be is said.
+    """
+    by_patient = (patients, "C of the linear probe is chosen on images of any patient")
+    by_image = (None, "C of the linear probe is 1, as it cannot be chosen")
+    for owners, otherwise in (by_image,) if patients is None else (by_patient, by_image):
+        try:
+            judged = take(names, owners, HELD_BACK, seed)
+            lacking = sorted(set(names) - set(np.delete(names, judged)))
+            if len(judged) and not lacking:
+                return judged
+            reason = f"class {lacking[0]} has too few patients" if lacking else "there are too few patients"
+        except InputError as error:
+            reason = str(error)
+        say(f"note: {otherwise}: {reason}")
+    return None
 
 
 def probabilities_of(classifier, features: np.ndarray, classes: int) -> np.ndarray:
@@ -169,7 +196,7 @@ def main() -> None:
     learnt, asked = (features_of(model, images, inference, pool) for images in (train, judged))
     labels = train.labels.numpy()
     owners = np.array(train.patients) if train.patients else None
-    linear, strength = linear_probe(learnt, labels, owners, args.seed)
+    linear, strength = linear_probe(learnt, labels, train.classes, owners, args.seed)
     neighbours = nearest_neighbours(learnt, labels, args.neighbours)
     count = len(judged.classes)
     results = {
