@@ -202,6 +202,9 @@ def test_nothing_is_overwritten_or_left_half_written(images, command, tmp_path, 
     status, _, err = command("data", "--folds", 5, "--output", "split.csv")
     assert status == 2 and "split-fold3.csv exists" in err and len(list(tmp_path.glob("split*"))) == 1
     (tmp_path / "split-fold3.csv").unlink()
+    for folds in ((), ("--folds", 5)):
+        status, _, err = command("data", *folds, "--output", ".")
+        assert status == 2 and "--output . is a folder" in err
     status, _, err = command("data", "--output", "nowhere/split.csv")
     assert status == 2 and "cannot be written" in err
 

@@ -191,6 +191,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.csv", help="the table to write; must not exist")
     args = parser.parse_args()
     shares = check_shares(args.shares, args.folds)
+    if args.output.is_dir():
+        raise InputError(f"--output {args.output} is a folder: name the table to write, such as {args.output / 'split.csv'}")
     numbers = range(1, args.folds + 1) if args.folds else ()
     outputs = [args.output.with_name(f"{args.output.stem}-fold{number}.csv") for number in numbers] or [args.output]
     for output in outputs:

@@ -274,6 +274,15 @@ def test_the_file_of_weights_in_an_exported_folder_is_taken_too(export, tmp_path
     same(model.state_dict()["patch_embed.proj.weight"], again.parameters["patch_embed.proj.weight"])
 
 
+def test_the_current_folder_can_be_the_place(export, tmp_path, monkeypatch):
+    _, path = classifier(tmp_path)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    status, out, err = export(path, "--to", "safetensors", ".")
+    assert status == 0 and "written in .: " in out and (tmp_path / "out" / "model.safetensors").is_file(), err
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(export, tmp_path):
     _, path = classifier(tmp_path, "token", CLIP)
     (tmp_path / "full").mkdir()

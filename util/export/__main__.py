@@ -6,7 +6,6 @@ Each export is loaded again by the library that it is for, and compared with the
 """
 
 import argparse
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -90,7 +89,8 @@ def main() -> None:
     metrics = find_metrics(Path(args.checkpoint), origin.sha256, args.metrics)
     exported = Exported(load_model(args.checkpoint), origin)
 
-    unfinished = args.folder.with_name(f".{args.folder.name}.tmp")
+    folder = args.folder.resolve()  # "." has no name
+    unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
@@ -105,9 +105,11 @@ def main() -> None:
             )
         written.notes.extend([*reading_in_words(exported.reading), *decision_in_words(decision)])
         write_card(exported, written, unfinished, metrics)
-        if args.folder.exists():
-            args.folder.rmdir()
-        os.replace(unfinished, args.folder)
+        if folder.exists():  # it stays, as a shell may be in it
+            for path in unfinished.iterdir():
+                path.replace(folder / path.name)
+        else:
+            unfinished.replace(folder)
     except ImportError as error:
         reason = f"a package cannot be imported ({plainly(error)}): pip install -r requirements-export.txt"
         raise InputError(f"--to {args.to}: {reason}") from None
