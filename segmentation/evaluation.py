@@ -63,6 +63,7 @@ def evaluate_only(args) -> None:
         ),
     }
     if distributed.is_main():
+        pictures.clear_masks(folder)
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
         iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
         title = f"{split}: best, median and worst of {len(iou)} images"

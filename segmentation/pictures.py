@@ -1,5 +1,6 @@
 """What the model predicts, as pictures: a contact sheet from the best to the worst case, and the masks themselves."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -9,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from segmentation.data import Pairs, apply, resize
+from util.data.tables import read_table
 from util.evaluation.figure import styled
 from util.evaluation.page import WIDTH
 from util.evaluation.sheet import sheet
+from util.system.errors import InputError
 
 # Colours that colour-blind readers tell apart
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)
@@ -63,6 +66,13 @@ def contact_sheet(pairs: Pairs, predicted: Tensor, true: Tensor, iou: Tensor, ti
               ((TRUE_POSITIVE, "found"), (FALSE_NEGATIVE, "missed"), (FALSE_POSITIVE, "not in the truth"))]  # fmt: skip
     figure.legend(handles=legend, loc="lower center", ncols=3)
     return figure
+
+
+def clear_masks(folder: Path) -> None:
+    """Remove the masks that an earlier evaluation wrote in ``folder/masks``: those of the images in its predictions.csv."""
+    with suppress(InputError):  # there is none, or it is something else
+        for row in read_table(folder / "predictions.csv", ["file", "class"]).rows:
+            (folder / "masks" / row["class"] / f"{Path(row['file']).stem}.png").unlink(missing_ok=True)
 
 
 def write_masks(folder: Path, pairs: Pairs, predicted: Tensor) -> None:

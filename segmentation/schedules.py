@@ -40,6 +40,7 @@ class Plateau:
     nbytes = 0  # in a checkpoint, as good as none
 
     def __init__(self, optimizer: torch.optim.Optimizer, factor: float, patience: int, min_lr: float):
+        self._lr = optimizer.param_groups[0]["lr"]
         self._rule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, min_lr=min_lr)
 
     def at(self, epoch: float) -> float:
@@ -54,8 +55,14 @@ class Plateau:
         return {"plateau": {name: state[name] for name in ("best", "num_bad_epochs", "last_epoch")}}
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there; a run under another schedule left nothing."""
+        """Take from a checkpoint what :meth:`state_dict` put there; a run under another schedule left nothing.
+
+        The rate goes on as it was lowered, unless that run began with another ``lr`` or followed another schedule.
+        """
         self._rule.load_state_dict({**self._rule.state_dict(), **(content.get("plateau") or {})})
+        if not content.get("plateau") or content.get("args", {}).get("lr", self._lr) != self._lr:
+            for group in self._rule.optimizer.param_groups:
+                group["lr"] = self._lr
 
 
 def make_optimizer(

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -259,6 +261,16 @@ def test_evaluation_of_other_classes(call, finetuned, phantoms, tmp_path):
 def test_the_process_itself_ends_with_status_2(phantoms, tmp_path):
     result = run_script(f"main_pretrain.py --data_path {phantoms} --mask_ratio 2", tmp_path, check=False)
     assert result.returncode == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+
+
+def test_output_that_nobody_reads_ends_a_script_without_a_word(tmp_path):
+    """As with ``| head -1``, whose reader leaves before the script has said all."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(ROOT / "util" / "phantom.py"), "phantoms", "--train", "4", "--val", "4", "--size", "32"]
+    result = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_tools_answer_in_one_line(tmp_path):

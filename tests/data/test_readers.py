@@ -16,6 +16,7 @@ from util.data.images import Images, read_image, read_mask, read_pixels
 from util.data.intensity import colours
 from util.data.reading import Reading
 from util.data.records import read_records
+from util.data.unlabelled import find_files
 from util.system.errors import InputError
 
 nibabel, tifffile = (pytest.importorskip(name) for name in ("nibabel", "tifffile"))
@@ -70,6 +71,13 @@ def test_tiff_of_any_type(kind, tmp_path):
     torch.testing.assert_close(image[0], torch.from_numpy(values.astype(np.float32)) / 1000 * 255, atol=1e-3, rtol=0)
 
 
+def test_tiff_of_signed_bytes(tmp_path):
+    values = np.arange(-128, 128, dtype=np.int8).reshape(16, 16)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    image = read_image(str(tmp_path / "a.tif"), Reading((-128, 127)))
+    np.testing.assert_allclose(image[0].numpy(), values.astype(np.float32) + 128, atol=1e-3)
+
+
 @pytest.mark.parametrize("imagej", [False, True])
 def test_pages_of_tiff_are_chosen(imagej, tmp_path):
     pages = np.random.default_rng(0).integers(0, 60000, (3, 8, 9)).astype(np.uint16)
@@ -106,6 +114,17 @@ def medmnist(path, **replaced):
         arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 2
     np.savez(path, **{**arrays, **replaced})
     return np.load(path)
+
+
+def test_medmnist_in_prediction_is_all_its_images_or_one(tmp_path, monkeypatch):
+    medmnist(tmp_path / "set.npz")
+    monkeypatch.chdir(tmp_path)
+    assert len(find_files(["set.npz"]).paths) == 22
+    assert find_files(["set.npz/test/000001"]).paths == ["set.npz/test/000001"]
+    with pytest.raises(InputError, match="has no such image; the first one is set"):
+        find_files(["set.npz/test/9"])
+    with pytest.raises(InputError, match="a whole data set: name one of its images as FILE/SPLIT/NUMBER"):
+        read_image("set.npz")
 
 
 def test_medmnist_is_a_data_set_with_splits(tmp_path):

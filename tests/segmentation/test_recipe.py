@@ -125,3 +125,17 @@ def test_learning_rates():
     other = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2)
     other.load_state_dict(plateau.state_dict())
     assert other.state_dict() == plateau.state_dict()
+
+
+def test_plateau_goes_on_with_its_rate_or_with_the_one_that_is_given():
+    """A resumed run has the rate as it was lowered, in the optimiser's state; another --lr or schedule begins with --lr."""
+    for content, rate in (
+        ({"plateau": {"best": 2.0}, "args": {"lr": 1.0}}, 0.25),
+        ({"plateau": {"best": 2.0}, "args": {"lr": 0.5}}, 1.0),
+        ({"args": {"lr": 1.0}}, 1.0),
+    ):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        plateau = Plateau(optimizer, factor=0.5, patience=1, min_lr=0.2)
+        optimizer.param_groups[0]["lr"] = 0.25  # as Stepper.load_state_dict leaves it
+        plateau.load_state_dict(content)
+        assert plateau.at(0) == rate

@@ -81,6 +81,10 @@ def test_the_test_set_is_evaluated_and_never_trained_on(root, tmp_path, monkeypa
     assert found["without_copies"]["per_image"]["iou"] == pytest.approx(unseen, abs=1e-6)
     status, _, err = run(f"{evaluate} --split val --output_dir {tmp_path / 'test'}", monkeypatch, capsys)
     assert status == 2 and "holds an evaluation of" in err and "on test" in err
+    (tmp_path / "test" / "masks" / "0" / "mine.png").touch()
+    status, _, err = run(f"{evaluate} --split val --output_dir {tmp_path / 'test'} --overwrite", monkeypatch, capsys)
+    left = {path.stem for path in (tmp_path / "test" / "masks" / "0").iterdir()}
+    assert status == 0 and left == {"mine", *(path.stem for path in (data / "val" / "images").iterdir())}, err
     status, _, err = run(f"{TRAIN} --root {data} --split test", monkeypatch, capsys)
     assert status == 2 and "--split is for --evaluate" in err
 

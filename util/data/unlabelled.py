@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from util.data import readers
 from util.data.images import read_image
 from util.data.readers import is_image
 from util.data.reading import AS_IT_IS, Reading
@@ -42,7 +43,8 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     """The image files that paths name: a file itself, those in a folder and its folders, those of a table.
 
     In a folder, files count as images by name or content, in alphabetical order; the others are mentioned. A table
-    (.csv, .tsv) has a column ``path``, relative to the table, and maybe ``patient``. A file that comes twice is taken once.
+    (.csv, .tsv) has a column ``path``, relative to the table, and maybe ``patient``. A file that holds a whole data set
+    (MedMNIST's) stands for all its images, and FILE/SPLIT/NUMBER for one of them. A file that comes twice is taken once.
 
     Args:
         given: the paths.
@@ -55,6 +57,10 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     for path in given:
         if os.path.isdir(path):
             listed = dict.fromkeys(images_in(path, option))
+        elif held := readers.entries(file := readers.file_of(path)):
+            listed = {entry.path: None for entry in held if path in (file, entry.path)}
+            if not listed:
+                raise InputError(f"{option} {path}: {file} has no such image; the first one is {held[0].path}")
         elif not os.path.isfile(path):
             raise InputError(f"{option} {path}: no such file or folder")
         elif path.lower().endswith(TABLES):

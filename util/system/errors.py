@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import signal
 import sys
 
@@ -40,7 +41,8 @@ def run_script(main):
     """Call ``main()`` and end with one line on stderr for what a user can mend.
 
     Exit status 2 for an :class:`InputError`; 1 for a :class:`NonFiniteLoss`, a full or failing disk, and work that is
-    :class:`Incomplete`; 143 and 130 where SIGTERM and Ctrl-C stopped the run. Folders that were locked are free again.
+    :class:`Incomplete`; 143 and 130 where SIGTERM and Ctrl-C stopped the run, and 141 where what reads its output ended, as
+    ``| head`` does. Folders that were locked are free again.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_DFL:  # as scripts set it while libraries load
@@ -54,6 +56,11 @@ def run_script(main):
         end(2, f"error: {error}")
     except (NonFiniteLoss, DiskError, Incomplete) as error:
         end(1, f"error: {error}")
+    except BrokenPipeError:
+        if not nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that nothing is said at exit either
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
@@ -66,6 +73,15 @@ def run_script(main):
         lock.release()
         if before is signal.SIG_DFL:
             signal.signal(signal.SIGINT, before)
+
+
+def nobody_reads() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def end(status: int, line: str) -> None:

@@ -39,7 +39,7 @@ def labels(path: str) -> list[Entry]:
 @reader("MedMNIST", lambda head: head[:4] == b"PK\x03\x04" and b".npy" in head[:64], labels)
 def read(path: str, reading: Reading) -> Pixels:
     """An image of the file by the path of its :class:`Entry`; of a volume (``[N, a, b, c]``), the slice of --slice."""
-    file = Path(path).parents[1]
+    file = Path(path).parent.parent
     if not file.is_file():
         raise ValueError("it holds a whole data set: name one of its images as FILE/SPLIT/NUMBER")
     status = os.stat(file)

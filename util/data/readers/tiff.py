@@ -9,8 +9,9 @@ from util.data.readers.base import Pixels, chosen_frame, from_array, need, reade
 from util.data.readers.ordinary import decode
 from util.data.reading import Ends, Reading
 
-BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, ORIENTATION = 258, 262, 270, 274  # tags
+BITS_PER_SAMPLE, PHOTOMETRIC, DESCRIPTION, ORIENTATION, SAMPLE_FORMAT = 258, 262, 270, 274, 339  # tags
 WHITE_IS_ZERO, PALETTE, CMYK = 0, 3, 5  # of PHOTOMETRIC
+SIGNED = 2  # of SAMPLE_FORMAT
 
 
 def _is_tiff(head: bytes) -> bool:
@@ -27,7 +28,8 @@ def read(path: str, reading: Reading) -> Pixels:
             bits = max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
             several = image.n_frames > 1 or "ImageJ=" in str(image.tag_v2.get(DESCRIPTION, ""))
             turned = image.tag_v2.get(ORIENTATION, 1) != 1  # Pillow 13 tears images that lie on their side
-            if not (several or turned) and (bits <= 8 or image.mode.startswith("I;16")):
+            signed = bits <= 8 and image.tag_v2.get(SAMPLE_FORMAT, (1,))[0] == SIGNED  # Pillow takes it for unsigned
+            if not (several or turned or signed) and (bits <= 8 or image.mode.startswith("I;16")):
                 white_is_zero = bits > 8 and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
                 return decode(image, bits_in_use(bits), white_is_zero)
     except Image.UnidentifiedImageError:
