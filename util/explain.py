@@ -19,6 +19,7 @@ from util.data.reading import AS_IT_IS, Reading
 from util.evaluation.overlay import stripes
 from util.maps import sources
 from util.masking import SAM, Split
+from util.options.checks import ratios
 from util.system.errors import InputError
 
 
@@ -51,6 +52,8 @@ def attention_map(model: torch.nn.Module, path: str, source: str = "last", readi
     depth = len(model.blocks)
     if sources.canonical(source, depth) not in sources.names(depth):
         raise InputError(f"no map source {source!r}; there are {', '.join(sources.names(depth))}")
+    if source == "relevance" and isinstance(model.head, torch.nn.Identity):
+        raise InputError("the source relevance needs a head, which this model does not have; take last or consensus")
     pixels = network_input(model, path, reading)
     model.eval()
     return sources.map_of(sources.View(model, pixels), source)[0].cpu()
@@ -66,7 +69,11 @@ def sam_split(weights: Tensor, mask_ratio: float = 0.45, throw_ratio: float = 0.
 
     Returns:
         Indices ``visible``, ``masked`` and ``thrown``, ``[1, n]`` each, counting patches row by row from 0.
+
+    Raises:
+        InputError: where the ratios mask no patch or leave none visible.
     """
+    ratios(weights.numel(), mask_ratio, throw_ratio, "mask_ratio and throw_ratio")
     return SAM(mask_ratio, throw_ratio).example(weights.flatten()[None], seed)
 
 

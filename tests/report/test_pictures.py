@@ -127,6 +127,21 @@ def test_picture_of_the_efficiency_shows_what_was_measured():
     assert any(content["machine"]["processor"] in text for text in shown)
 
 
+def test_what_a_script_asks_and_has_no_answer(pretrained, phantoms):
+    path = str(next((phantoms / "val" / "ring").iterdir()))
+    for shares, words in (((0.9, 0.3), "add up to 1.2"), ((0, 0), "no patch of 16 would be masked")):
+        with pytest.raises(InputError, match=words):
+            explain.sam_split(torch.ones(4, 4), *shares)
+    headless = create_autoencoder("msmae_vit_micro_patch8", img_size=32, num_classes=0)
+    with pytest.raises(InputError, match="relevance needs a head"):
+        explain.attention_map(headless, path, "relevance")
+
+
+@pytest.mark.filterwarnings("error")
+def test_roc_of_one_class_is_an_empty_picture():
+    assert not figures.roc_figure(np.zeros(4, dtype=int), np.full((4, 2), 0.5), ["a", "b"], "one class").legends
+
+
 def test_one_image_in_a_script(pretrained, finetuned, phantoms):
     """The README's example, on both kinds of checkpoint; the reconstruction against the patches one by one."""
     path = str(next((phantoms / "val" / "ring").iterdir()))

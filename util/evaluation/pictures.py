@@ -73,7 +73,8 @@ def roc_figure(
     axis.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     more = f";\nbest and worst 3 of {len(classes)} named" if len(named) < len(auc) else ""
-    figure.legend(**legend, title=f"one class against the rest{more}", alignment="left")
+    if auc:
+        figure.legend(**legend, title=f"one class against the rest{more}", alignment="left")
     axis.set_title(title)
     return figure
 
