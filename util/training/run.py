@@ -67,7 +67,7 @@ def size_of_checkpoint(stepper: Stepper, parts: Iterable[Part]) -> int:
 def best_kept(folder: Path) -> int | None:
     """The epoch of the best checkpoint in a folder; None where there is none that can be read."""
     try:
-        return load(folder / "checkpoint-best.pth", weights=False).content["epoch"]
+        return load(folder / "checkpoint-best.pth", weights=False).content.get("epoch")
     except InputError:
         return None
 
