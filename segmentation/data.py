@@ -29,7 +29,7 @@ from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
 from util.data.records import counted, some
 from util.data.walk import class_names, is_hidden, refuse_shared
-from util.system.console import track
+from util.system.console import say, track
 from util.system.errors import InputError
 
 
@@ -128,7 +128,7 @@ class Pairs:
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
         keep = decoded_bytes(self.paths, reading) * (3 + len(self.classes)) / 3 < available_memory() / 3
-        problems = []
+        problems, full = [], []
 
         def check(files: Files) -> tuple[tuple[Pixels, Tensor] | None, Levels | None, tuple[int, int]]:
             try:
@@ -138,15 +138,23 @@ class Pairs:
             except InputError as error:
                 problems.append(str(error))
                 return None, None, (0, 0)
+            full.extend([files.image] if masks.all() else [])
             return (pixels, masks) if keep else None, levels_of(pixels), tuple(masks.shape[-2:])
 
         with ThreadPoolExecutor(default_threads()) as pool:
             checked = list(track(pool.map(check, self.files), f"reading {root}/{split}", total=len(self.files)))
         if problems:
             raise UnreadableImages(sorted(problems), "repair or remove")
+        if len(full) == len(self.files):
+            say(f"note: all masks of {split} cover their images whole; transparency is not read: save shapes as 0 and 255")
         kept, levels, sizes = zip(*checked, strict=True)
         self._kept, self.sizes, self._deep = kept if keep else None, sizes, any(levels)
         self.reading = settled(reading, levels, split)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether images and masks are kept decoded."""
+        return self._kept is not None
 
     def __len__(self) -> int:
         return len(self.files)

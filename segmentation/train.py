@@ -88,7 +88,7 @@ def main() -> None:
         antialias=args.antialias,
     )
     dataset = TrainingPairs(train_pairs, augment, args.seed)
-    workers = loader_workers(args.num_workers, workplace.device, decoded=False)
+    workers = loader_workers(args.num_workers, workplace.device, decoded=train_pairs.decoded)
     loader = training_loader(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu)
     whole = resize(size, args.antialias)
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from conftest import content_of
+from PIL import Image
 from test_errors import expect_one_line
 
 from segmentation import train
@@ -50,6 +51,19 @@ def test_files_of_both_splits_that_cannot_be_used_are_named_at_once(root, call, 
     for path in broken:
         path.write_bytes(b"\x89PNG")
     expect_one_line(call(f"--output_dir {tmp_path / 'o'}"), ["2 images: ", *map(str, broken), "repair or remove"])
+
+
+def test_masks_that_hold_their_shape_in_their_transparency_are_noted(root, capsys):
+    def noted() -> bool:
+        open_for_training(str(root), ".png", ".png", 1, "note", AS_IT_IS)
+        return "all masks of train cover their images whole" in capsys.readouterr().out
+
+    assert not noted()
+    for path in (root / "train" / "masks" / "0").iterdir():
+        shape = Image.open(path).convert("L")
+        white = Image.new("L", shape.size, 255)
+        Image.merge("RGBA", (white, white, white, shape)).save(path)
+    assert noted()
 
 
 @pytest.mark.parametrize(
