@@ -120,7 +120,8 @@ def test_medmnist_in_prediction_is_all_its_images_or_one(tmp_path, monkeypatch):
     medmnist(tmp_path / "set.npz")
     monkeypatch.chdir(tmp_path)
     assert len(find_files(["set.npz"]).paths) == 22
-    assert find_files(["set.npz/test/000001"]).paths == ["set.npz/test/000001"]
+    for given in ("set.npz/test/000001", "./set.npz/test/000001"):
+        assert find_files([given]).paths == ["set.npz/test/000001"]
     with pytest.raises(InputError, match="has no such image; the first one is set"):
         find_files(["set.npz/test/9"])
     with pytest.raises(InputError, match="a whole data set: name one of its images as FILE/SPLIT/NUMBER"):

@@ -57,8 +57,8 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     for path in given:
         if os.path.isdir(path):
             listed = dict.fromkeys(images_in(path, option))
-        elif held := readers.entries(file := readers.file_of(path)):
-            listed = {entry.path: None for entry in held if path in (file, entry.path)}
+        elif held := readers.entries(file := readers.file_of(os.path.normpath(path))):
+            listed = {entry.path: None for entry in held if os.path.normpath(path) in (file, entry.path)}
             if not listed:
                 raise InputError(f"{option} {path}: {file} has no such image; the first one is {held[0].path}")
         elif not os.path.isfile(path):

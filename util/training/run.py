@@ -138,8 +138,8 @@ class Training:
             self._restore(resumed)
         within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
-        if resumed and self.best and best_kept(workplace.folder) != self.best["epoch"]:
-            elsewhere = resumed.path.parent.resolve() != workplace.folder.resolve()
+        elsewhere = resumed is not None and resumed.path.parent.resolve() != workplace.folder.resolve()
+        if resumed and self.best and (elsewhere or best_kept(workplace.folder) not in (None, self.best["epoch"])):
             where = f"stays in {resumed.path.parent}; here one" if elsewhere else "is no more in checkpoint-best.pth; it"
             say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
             self.best = {}
