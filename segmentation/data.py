@@ -138,7 +138,8 @@ class Pairs:
             except InputError as error:
                 problems.append(str(error))
                 return None, None, (0, 0)
-            full.extend([files.image] if masks.all() else [])
+            if masks.all():
+                full.append(files.image)
             return (pixels, masks) if keep else None, levels_of(pixels), tuple(masks.shape[-2:])
 
         with ThreadPoolExecutor(default_threads()) as pool:

@@ -173,9 +173,8 @@ def loader_workers(asked: int | None, device: torch.device, *, decoded: bool) ->
         InputError: where workers could not hand batches over.
     """
     if asked is not None:
-        count = asked
-    else:
-        count = 0 if decoded and device.type == "cpu" and cores.usable() <= 2 else min(10, cores.usable())
+        return asked  # checked before anything else
+    count = 0 if decoded and device.type == "cpu" and cores.usable() <= 2 else min(10, cores.usable())
     check_workers(count)
     return count
 
