@@ -85,7 +85,7 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     workplace = open_workplace(folder, args.device, args.amp)
     sets = {one.split: Images(one, args.cache, args.on_bad_image, parsed.reading(args)) for one in (files, val_files) if one}
     images = sets[split]
-    note_skipped(workplace.folder, *sets.values())
+    note_skipped(workplace.folder / "skipped-eval.txt", *sets.values())
     lesion_masks = find_masks(images, args.lesion_masks)
 
     model.to(workplace.device)

@@ -140,7 +140,7 @@ def main() -> None:
     # images, the maps of the training images, and how both are used
     reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
     train_images, val_images = open_images(train_files, val_files, **reading)
-    note_skipped(workplace.folder, train_images, val_images)
+    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     checks.batches(args.batch_size, args.accum_iter, len(train_images))  # some may have been skipped
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)

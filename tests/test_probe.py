@@ -79,6 +79,8 @@ def test_what_a_user_sees(pretrained, shades, monkeypatch, capsys):
     assert status == 0 and "the mean of the patches, 128 features" in out and "\n3-NN " in out, err
     own = json.loads((pretrained.parent / "own.json").read_text())
     assert (own["split"], own["pool"], own["seed"], own["neighbours"]) == ("val", "avg", 1, 3)
+    status, out, err = run(monkeypatch, capsys, pretrained, "--data_path", shades, *options[:-2])
+    assert "checkpoint-last-probe-data-val-avg-k3-seed1.json" in out and written.read_text() == first, err
 
 
 @pytest.mark.parametrize("pool", ["token", "avg"])

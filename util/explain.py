@@ -52,8 +52,8 @@ def attention_map(model: torch.nn.Module, path: str, source: str = "last", readi
     depth = len(model.blocks)
     if sources.canonical(source, depth) not in sources.names(depth):
         raise InputError(f"no map source {source!r}; there are {', '.join(sources.names(depth))}")
-    if source == "relevance" and isinstance(model.head, torch.nn.Identity):
-        raise InputError("the source relevance needs a head, which this model does not have; take last or consensus")
+    if sources.reads_head(source) and isinstance(model.head, torch.nn.Identity):
+        raise InputError(f"the source {source} needs a head, which this model does not have; take last or consensus")
     pixels = network_input(model, path, reading)
     model.eval()
     return sources.map_of(sources.View(model, pixels), source)[0].cpu()

@@ -39,6 +39,7 @@ from util.weights import history
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # C of the linear probe, the strongest regularisation first
 HELD_BACK = 0.2  # of the training images, to choose among them
+NEIGHBOURS = 20
 SHOWN = ("top1", "balanced_accuracy", "macro_f1", "macro_auc")
 
 
@@ -144,7 +145,7 @@ def get_args() -> argparse.Namespace:
     parser.add_argument(
         "--pool", choices=("token", "avg"), help="class token or mean of patches (default: the checkpoint's)"
     )
-    parser.add_argument("--neighbours", type=COUNT, default=20, metavar="K", help="that vote")
+    parser.add_argument("--neighbours", type=COUNT, default=NEIGHBOURS, metavar="K", help="that vote")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="to write (default: beside the checkpoint)")
     parser.add_argument("--batch_size", type=COUNT, default=64, help="images in a batch")
     parser.add_argument("--device", help="such as cuda, cuda:1 or cpu (default: cuda where there is a GPU, else cpu)")
@@ -159,7 +160,9 @@ def get_args() -> argparse.Namespace:
 def output_of(args: argparse.Namespace, split: str) -> Path:
     """The file to write, of which the folder is there and can be written to."""
     source, data = Path(args.checkpoint), Path(args.data_path).resolve().stem
-    output = args.output or source.with_name(f"{source.stem}-probe-{data}-{split}.json")
+    chosen = [args.pool, args.neighbours != NEIGHBOURS and f"k{args.neighbours}", args.seed and f"seed{args.seed}"]
+    name = "-".join([source.stem, "probe", data, split, *filter(None, chosen)])
+    output = args.output or source.with_name(f"{name}.json")
     try:
         probe = output.with_name(f".{output.name}.tmp")
         probe.write_text("a file can be written here")

@@ -12,7 +12,7 @@ from stress import READABLE, UNREADABLE
 
 from util.data.augment import Augment
 from util.data.folders import open_splits
-from util.data.images import Images, read_image, read_pixels
+from util.data.images import Images, note_skipped, read_image, read_pixels
 from util.data.loading import resize_whole
 from util.system.errors import InputError
 
@@ -66,6 +66,14 @@ def test_unreadable_images_can_be_skipped(script, call, spoilt, phantoms, tmp_pa
     assert "not used: 1 .dcm" in out
     listed = (tmp_path / "out" / "skipped.txt").read_text()
     assert len(listed.splitlines()) == 4 and "empty.png" in listed and "zeros.png" in listed
+
+
+def test_a_list_of_skipped_images_goes_when_all_can_be_read(spoilt, phantoms, tmp_path):
+    written = tmp_path / "skipped.txt"
+    note_skipped(written, Images(open_splits(str(spoilt), ("train",))[0], on_bad="skip"))
+    assert "empty.png" in written.read_text()
+    note_skipped(written, Images(open_splits(str(phantoms), ("train",))[0], on_bad="skip"))
+    assert not written.exists()
 
 
 def test_a_class_without_a_readable_image_is_named(phantoms, tmp_path):

@@ -122,6 +122,9 @@ def test_medmnist_in_prediction_is_all_its_images_or_one(tmp_path, monkeypatch):
     assert len(find_files(["set.npz"]).paths) == 22
     for given in ("set.npz/test/000001", "./set.npz/test/000001"):
         assert find_files([given]).paths == ["set.npz/test/000001"]
+    assert find_files(["set.npz/test"]).paths == [f"set.npz/test/{number:06d}" for number in range(4)]
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "other.png")
+    assert find_files(["."]).paths == ["other.png", *find_files(["set.npz"]).paths]
     with pytest.raises(InputError, match="has no such image; the first one is set"):
         find_files(["set.npz/test/9"])
     with pytest.raises(InputError, match="a whole data set: name one of its images as FILE/SPLIT/NUMBER"):

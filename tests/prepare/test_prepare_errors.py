@@ -1,5 +1,7 @@
 """What a user can do wrong when preparing a data set: one clear line, and nothing is left behind."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from downloads import (
@@ -110,7 +112,7 @@ def test_wrong_options(words, said, tmp_path):
     assert not (tmp_path / "dest").exists()
 
 
-def test_wrong_places(tmp_path):
+def test_wrong_places(tmp_path, monkeypatch):
     download = put(tmp_path / "download", make_btmd(few))
     refused(prepare("btmd", tmp_path / "nowhere", tmp_path / "dest"), "nowhere", "no such folder")
     refused(prepare("btmd", download, download / "dest"), "lies in DOWNLOAD")
@@ -122,6 +124,9 @@ def test_wrong_places(tmp_path):
     refused(prepare("btmd", tmp_path / "link", download / "dest"), "lies in DOWNLOAD")
     assert len(snapshot(download)) == 128 and (tmp_path / "file").read_text() == "mine"
     (tmp_path / "new").mkdir()  # an empty folder is as good as none
+    monkeypatch.chdir(tmp_path / "new")
+    refused(prepare("btmd", download, Path("."), "--allow_incomplete"), "the folder that you are in", "such as data")
+    monkeypatch.undo()
     assert prepare("btmd", download, tmp_path / "new", "--allow_incomplete")[0] == 0
 
 

@@ -264,11 +264,13 @@ def mention_ignored(files: LabelledFiles) -> None:
         say(f"note: files in {folder} that are no images by name or content are not used: {kinds}")
 
 
-def note_skipped(folder: Path, *sets: Images) -> None:
-    """List the images that were left out of sets in ``folder/skipped.txt``, and say so; nothing is written of none."""
+def note_skipped(written: Path, *sets: Images) -> None:
+    """List the images that were left out of sets in a file, and say so; of none there is no file."""
     skipped = [line for images in sets for line in images.skipped]
-    if skipped and distributed.is_main():
-        written = folder / "skipped.txt"
+    if not distributed.is_main():
+        return
+    written.unlink(missing_ok=True)  # of a time when images were left out that can be read by now
+    if skipped:
         written.write_text("".join(f"{one_line(line)}\n" for line in skipped), encoding="utf-8")
         unread = counted(len(skipped), "image that cannot be read is", "images that cannot be read are")
         say(f"note: {unread} skipped, listed in {written}")

@@ -44,7 +44,8 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
 
     In a folder, files count as images by name or content, in alphabetical order; the others are mentioned. A table
     (.csv, .tsv) has a column ``path``, relative to the table, and maybe ``patient``. A file that holds a whole data set
-    (MedMNIST's) stands for all its images, and FILE/SPLIT/NUMBER for one of them. A file that comes twice is taken once.
+    (MedMNIST's) stands for all its images, FILE/SPLIT for those of a split and FILE/SPLIT/NUMBER for one of them. A file
+    that comes twice is taken once.
 
     Args:
         given: the paths.
@@ -56,9 +57,11 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     patient_of: dict[str, str | None] = {}
     for path in given:
         if os.path.isdir(path):
-            listed = dict.fromkeys(images_in(path, option))
+            files = images_in(path, option)
+            listed = dict.fromkeys(each for name in files for each in images_of(name))
         elif held := readers.entries(file := readers.file_of(os.path.normpath(path))):
-            listed = {entry.path: None for entry in held if os.path.normpath(path) in (file, entry.path)}
+            named = os.path.normpath(path)
+            listed = {entry.path: None for entry in held if f"{entry.path}{os.sep}".startswith(f"{named}{os.sep}")}
             if not listed:
                 raise InputError(f"{option} {path}: {file} has no such image; the first one is {held[0].path}")
         elif not os.path.isfile(path):
@@ -72,6 +75,12 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     paths = [name for name in patient_of if absolute[os.path.abspath(name)] == name]
     patients = [patient for name in paths if (patient := patient_of[name]) is not None]
     return Files(paths, patients if len(patients) == len(paths) else None)
+
+
+def images_of(file: str) -> list[str]:
+    """The image of a file by the file's name; those of a whole data set (MedMNIST's) by theirs."""
+    held = readers.entries(file)
+    return [file] if held is None else [entry.path for entry in held]
 
 
 def images_in(folder: str, option: str) -> list[str]:

@@ -31,11 +31,15 @@ def mask_paths(record: Record, split: str) -> tuple[str, str, str]:
 
 
 def check_free(dest: Path) -> None:
-    """Raise :class:`InputError` for a ``dest`` that holds anything but a prepared data set."""
+    """Raise :class:`InputError` for a ``dest`` that cannot be replaced and is no prepared data set."""
     if dest.exists() and not dest.is_dir():
         raise InputError(f"DEST {dest} is a file; choose a new folder")
-    if dest.is_dir() and any(dest.iterdir()) and not (dest / "SOURCE.md").is_file():
+    if not dest.is_dir() or (dest / "SOURCE.md").is_file():
+        return
+    if any(dest.iterdir()):
         raise InputError(f"DEST {dest} is not empty; choose a new folder")
+    if dest.samefile(Path.cwd()):
+        raise InputError(f"DEST {dest} is the folder that you are in; choose a new folder in it, such as {dest / 'data'}")
 
 
 def is_written(dest: Path, records: list[Record], splits: list[str], texts: dict[str, str]) -> bool:
