@@ -88,6 +88,20 @@ def model_of_first_maps(args: argparse.Namespace, source: Checkpoint | None, cla
     return model
 
 
+def mixing_of(args: argparse.Namespace, num_classes: int) -> Mixup | None:
+    """What mixes the images of a batch; None where no option asks for it."""
+    if not (args.mixup or args.cutmix or args.cutmix_minmax):
+        return None
+    mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
+    smoothing = 0.0 if args.balance == "loss" else args.smoothing  # there the loss smooths what it has weighed
+    return Mixup(*mixing, label_smoothing=smoothing, num_classes=num_classes)
+
+
+def erasing_of(args: argparse.Namespace, device: torch.device) -> RandomErasing | None:
+    """What erases parts of the images of a batch; None where no option asks for it."""
+    return RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=device) if args.reprob else None
+
+
 def find_source(args: argparse.Namespace) -> Checkpoint | None:
     """The checkpoint to go on from, or to begin from; None: random weights."""
     resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
@@ -163,13 +177,7 @@ def main() -> None:
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
     hides = sam if args.masking != "none" else None
     preview = Preview(val_images, inference, args.map, hides, decision_title, args.model, args.figure_width)
-    mixup, erasing = None, None
-    if args.mixup or args.cutmix or args.cutmix_minmax:
-        mixing = (args.mixup, args.cutmix, args.cutmix_minmax, args.mixup_prob, args.mixup_switch_prob, args.mixup_mode)
-        smoothing = 0.0 if args.balance == "loss" else args.smoothing  # there the loss smooths what it has weighed
-        mixup = Mixup(*mixing, label_smoothing=smoothing, num_classes=len(classes))
-    if args.reprob:
-        erasing = RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=workplace.device)
+    mixup, erasing = mixing_of(args, len(classes)), erasing_of(args, workplace.device)
 
     # optimisation
     lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
