@@ -1,8 +1,10 @@
 # The scripts with the versions that the tests have run with. This file was never built: README "Where things are".
 #
 #     docker build -t msmae .
-#     docker run --rm --gpus all --shm-size 8g -v DATA:/data:ro -v OUT:/out msmae \
+#     docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" -v "$PWD/DATA:/data:ro" -v "$PWD/OUT:/out" msmae \
 #         main_pretrain.py --data_path /data --output_dir /out/pretrain
+#
+# Docker needs whole paths, and OUT must be there. For DICOM and NIfTI add requirements-formats.txt below.
 FROM python:3.11-slim
 
 WORKDIR /msmae

@@ -88,7 +88,7 @@ def remarks(pairs: Pairs, counts: Counts, training: list[str], chose_epoch: bool
     """
     lines, more = [], {}
     if chose_epoch:
-        lines.append("the epoch was chosen on these images, so the metrics flatter; those of a test set (test/) would not")
+        lines.append("the epoch was chosen on these images, so the metrics look too good; those of test/ would not")
     if copies := copies_of(pairs.paths, training):
         unseen = torch.tensor([path not in copies for path in pairs.paths])
         others = (

@@ -278,7 +278,7 @@ def test_what_a_checkpoint_does_not_tell_is_said(finished, tmp_path):
     ):
         checkpoint.save(tmp_path / f"{name}.pth", **{**content, **changes})
         told, seen = history.remark(tmp_path / f"{name}.pth", ["x.png"], "test images")
-        assert words in told and "the figures flatter" in told and not seen
+        assert words in told and "the figures look too good" in told and not seen
 
 
 def test_what_pre_training_began_from_is_history_too(finished, folds, tmp_path):

@@ -52,9 +52,9 @@ def followed(tmp_path_factory):
         patch.setattr(child, "run", run_child)  # of a cross-validation
         for command in commands_of_the_page(folder):
             printed += run_here(command, folder).stdout
-            if command[-1] == "demo/finetune":  # two epochs leave a model that no temperature fits
-                best = folder / "demo" / "finetune" / "checkpoint-best.pth"
-                teach(best, [str(path) for path in folder.glob("demo/phantoms/train/*/*.png")], best)
+            if command[-1] == "figure/finetune":  # two epochs leave a model that no temperature fits
+                best = folder / "figure" / "finetune" / "checkpoint-best.pth"
+                teach(best, [str(path) for path in folder.glob("figure/phantoms/train/*/*.png")], best)
     return folder, printed
 
 
@@ -69,17 +69,17 @@ def test_the_commands_print_what_the_page_shows(followed):
 
 
 def test_the_commands_leave_what_the_page_speaks_of(followed):
-    demo = followed[0] / "demo"
+    figure = followed[0] / "figure"
     for run in ("finetune", "scratch", "cv/fold1", "cv/fold2"):
-        assert (demo / run / "test" / "reliability.png").exists()
+        assert (figure / run / "test" / "reliability.png").exists()
     for name in ("folds.csv", "metrics.json", "predictions.csv", "report.html"):
-        assert (demo / "cv" / name).exists()
-    assert (demo / "pretrain" / "checkpoint-last-probe-split-test.json").exists()
-    assert {path.name for path in demo.glob("*.csv")} == {"split.csv", "cv-fold1.csv", "cv-fold2.csv"}
+        assert (figure / "cv" / name).exists()
+    assert (figure / "pretrain" / "checkpoint-last-probe-split-test.json").exists()
+    assert {path.name for path in figure.glob("*.csv")} == {"split.csv", "cv-fold1.csv", "cv-fold2.csv"}
     for split in ("calibrated", "cutoff", "test"):
-        assert (demo / "finetune" / split / "predictions.csv").exists()
+        assert (figure / "finetune" / split / "predictions.csv").exists()
     for name in ("roc.png", "confusion.png", "tsne.png", "attention.png", "metrics.json", "predictions.csv"):
-        assert f"`{name}`" in PAGE and (demo / "finetune" / "test" / name).exists()
+        assert f"`{name}`" in PAGE and (figure / "finetune" / "test" / name).exists()
 
 
 def rows_of(path):
@@ -88,9 +88,9 @@ def rows_of(path):
 
 
 def test_the_columns_are_those_of_the_page(followed):
-    demo = followed[0] / "demo"
+    figure = followed[0] / "figure"
     for name in ("finetune/cutoff/predictions.csv", "predicted/predictions.csv"):
-        columns = list(rows_of(demo / name)[0])
+        columns = list(rows_of(figure / name)[0])
         assert {"file", "prediction", "p(skull)", "cutoff(skull)"} <= set(columns) and "`cutoff(CLASS)`" in PAGE
 
 
@@ -105,8 +105,8 @@ def test_the_page_says_what_each_output_holds(followed):
         if row.startswith("| `")
         for name in re.findall(r"`([^` ]+)`", row.split("|")[1])
     }
-    demo, names = followed[0] / "demo", {path.name for path in followed[0].glob("demo/phantoms/*/*/*.png")}
-    written = [path for run in ("finetune", "predicted", "scratch") for path in (demo / run).rglob("*") if path.is_file()]
+    figure, names = followed[0] / "figure", {path.name for path in followed[0].glob("figure/phantoms/*/*/*.png")}
+    written = [path for run in ("finetune", "predicted", "scratch") for path in (figure / run).rglob("*") if path.is_file()]
     assert len(written) > 20
     for path in written:
         if path.parent.name == "overlays":

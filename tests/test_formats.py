@@ -36,14 +36,14 @@ def followed(tmp_path_factory):
         patch.chdir(folder)
         printed = [run(COMMANDS[0], folder)]
         exec(SNIPPETS[0], names)
-        for path in (folder / "demo" / "dicom").rglob("*"):
+        for path in (folder / "formats" / "dicom").rglob("*"):
             if path.is_file():
                 dataset = pydicom.dcmread(path)
                 dataset.PatientName, dataset.PatientID = "Doe^Jane", "4711-0815"
                 dataset.save_as(path)
         printed += [run(command, folder) for command in COMMANDS[1:]]
         exec(SNIPPETS[1], names)
-    return folder / "demo", printed, names
+    return folder / "formats", printed, names
 
 
 def test_the_page_says_how_images_are_read(followed):

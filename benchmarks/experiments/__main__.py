@@ -59,6 +59,8 @@ def main() -> None:
     if options.run:
         do(RUNS[options.run])
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.run in results:
+        print(f"kept: the figures of {options.run} on record; without its entry in {RESULTS.name} yours are taken")
     for name, run in RUNS.items():
         if name not in results and (ROOT / "runs" / name / "ended").exists():
             figures = gather(ROOT / "runs" / name, ROOT / "data" / run.data, run.pretrains)

@@ -1,5 +1,6 @@
 """Draw Fig/paper-on-cpu-split.png and Fig/paper-on-cpu-long.png from the results: python -m benchmarks.experiments.plot"""
 
+import argparse
 import json
 
 from matplotlib.figure import Figure
@@ -60,6 +61,7 @@ def long_figure(results: dict) -> Figure:
 
 
 def main() -> None:
+    argparse.ArgumentParser("python -m benchmarks.experiments.plot", description=__doc__).parse_args()
     results = json.loads(RESULTS.read_text())
     for name, figure in (("split", split_figure(results)), ("long", long_figure(results))):
         figure.savefig(ROOT / "Fig" / f"paper-on-cpu-{name}.png")

@@ -66,11 +66,11 @@ def long_table(results: dict) -> str:
             end = by_seed(results, names, lambda run: f"{top1(run['all']):.2f}")
             deleted = [average((top1(run[key]) for run in runs), 1) for key in ("most_attended_deleted", "random_deleted")]
             pointing = average((100 * run["map_pointing"] for run in runs if "map_pointing" in run), 1)
-            lines.append(
-                [TITLES[data], title, average((run["cpu_minutes"] for run in runs), 0), *curve, end, *deleted, pointing]
-            )
+            chance = average((100 * run["localisation"]["chance"] for run in runs if "localisation" in run), 1)
+            minutes = average((run["cpu_minutes"] for run in runs), 0)
+            lines.append([TITLES[data], title, minutes, *curve, end, *deleted, pointing, chance])
     header = ["data", "patches", "CPU minutes", "after 25 (%)", "after 50 (%)", "after 100, by seed (%)"]
-    return table([*header, "most attended deleted (%)", "random deleted (%)", "pointing (%)"], lines)
+    return table([*header, "most attended deleted (%)", "random deleted (%)", "pointing (%)", "chance (%)"], lines)
 
 
 def tables(results: dict) -> str:

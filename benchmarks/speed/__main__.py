@@ -24,6 +24,7 @@ from benchmarks.speed.shares import profile
 from models_vit import ENCODERS, create_encoder
 from util.data.inference import Inference
 from util.maps import sources
+from util.options.parser import HelpFormatter
 from util.system import cores
 from util.system.errors import run_script
 from util.system.workplace import Precision, choose_device, choose_precision, environment
@@ -292,7 +293,7 @@ def table(rows: list[Row]) -> str:
 
 
 def get_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "efficiency"], help="what to measure"
     )

@@ -7,10 +7,10 @@ import numpy as np
 from util.data.copies import copies_in, groups_of_copies, labels_at_odds
 from util.evaluation.metrics import classification_metrics
 
-FLATTERS = {
-    "epoch": "chosen on these images, so the metrics flatter; those of a test set",
-    "temperature": "fitted on these images, so their calibration flatters; that of a test set",
-    "cut-off": "chosen on these images, so its sensitivity and specificity flatter; those of a test set",
+TOO_GOOD = {
+    "epoch": "chosen on these images, so the metrics look too good; those of a test set",
+    "temperature": "fitted on these images, so their calibration looks too good; that of a test set",
+    "cut-off": "chosen on these images, so its sensitivity and specificity look too good; those of a test set",
 }
 
 
@@ -35,7 +35,7 @@ def remarks(
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
-    lines, more = [f"the {each} was {FLATTERS[each]} would not" for each in chosen], {}
+    lines, more = [f"the {each} was {TOO_GOOD[each]} would not" for each in chosen], {}
     groups = groups_of_copies([*paths, *training_paths])
     if odd := labels_at_odds(groups, {path: classes[label] for path, label in zip(paths, labels.tolist(), strict=False)}):
         lines.append(odd)

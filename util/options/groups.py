@@ -129,8 +129,12 @@ def add_workers_option(group: argparse._ArgumentGroup) -> None:
 def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:
     group = parser.groups["model"]
     parser.groups["paper"].add_argument("--model", choices=models, metavar="NAME", help="one of: " + ", ".join(models))
-    group.add_argument("--input_size", type=COUNT, metavar="PIXELS", help="side of the input")
-    group.add_argument("--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch")
+    group.add_argument(
+        "--input_size", type=COUNT, metavar="PIXELS", help="side of the input (default: 224, or the checkpoint's)"
+    )
+    group.add_argument(
+        "--patch_size", type=COUNT, metavar="PIXELS", help="side of a patch (default: the model's, or the checkpoint's)"
+    )
     return group
 
 
@@ -163,7 +167,8 @@ def add_masking_options(parser: Parser, kinds: tuple[str, ...], loc_interval: in
         type=sources.parse,
         default="last",
         metavar="SOURCE",
-        help=f"where maps come from. {sources.help_text()}",
+        help=f"where maps come from. {sources.help_text()}"
+        + (" (default: last; tuned: consensus where all patches are used)" if "none" in kinds else ""),
     )
     group.add_argument(
         "--map_temperature",
@@ -213,7 +218,7 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
         "--output_dir",
         type=path,
         metavar="DIR",
-        help="folder of its files (default: output_dir/TASK-DATASET)",
+        help="folder of its files (default: where --resume's checkpoint lies, else output_dir/TASK-DATASET)",
     )
     group.add_argument("--log_dir", type=path, metavar="DIR", help="folder for TensorBoard (default: the output folder)")
     group.add_argument(
@@ -231,7 +236,8 @@ def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
         type=SaveEvery.parse,
         default="20",
         metavar="N",
-        help="keep a checkpoint of every N-th epoch; Nsteps: instead, renew checkpoint-last.pth after every N steps too",
+        help="N: keep a checkpoint of every N-th epoch; Nsteps, such as 500steps: keep none by epoch, but renew "
+        "checkpoint-last.pth after every N steps as well as after epochs",
     )
     group.add_argument(
         "--keep", type=COUNT, metavar="N", help="kept checkpoints that stay; older ones go (default: all stay)"

@@ -37,6 +37,10 @@ def parse(
         help="what options say that are not given: paper, as in the paper; tuned, as our measurements favour (RESULTS.md)",
     )
     add_retired_options(parser)
+    for action in parser._actions:  # of the options that differ, --help tells both protocols' defaults
+        tuned = protocols["tuned"].get(action.dest)
+        if tuned not in (None, action.default) and "tuned" not in (action.help or ""):
+            action.help = f"{action.help} (default: {in_words(action.default)}; tuned: {in_words(tuned)})"
     names, not_typed = vars(parser.parse_args(arguments)), object()
     typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
     typed = {name: value for name, value in typed.items() if value is not not_typed}

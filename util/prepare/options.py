@@ -45,7 +45,7 @@ def get_args() -> argparse.Namespace:
     add = parser.add_argument
     add("data_set", choices=DATA_SETS)
     add("download", type=Path, metavar="DOWNLOAD", help="folder with the official download, or one zip")
-    add("dest", type=Path, metavar="DEST", help="folder to write; must be new or empty")
+    add("dest", type=Path, metavar="DEST", help="folder to write; new, empty, or written by the same command before")
     add("--by", choices=("image", "patient"), help="draw the validation set by image, as the paper did (inferred; the "
         "default), or by patient or lesion, so that none is on both sides")  # fmt: skip
     add("--unique", action="store_true", help="keep identical files on one side; --by patient does so anyway")

@@ -270,7 +270,7 @@ def render(folders: list[Path]) -> str:
 
 
 def main() -> None:
-    parser = PlainParser(description=__doc__.split("\n")[0])
+    parser = PlainParser(prog="python -m util.report", description=__doc__.split("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="output folders, in the order to show them")
     parser.add_argument("--output", type=Path, help="the file (default: report.html in the last folder)")
     options = parser.parse_args()

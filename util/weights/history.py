@@ -82,9 +82,10 @@ def remark(path: str, judged: Sequence[str], what: str) -> tuple[str, set[str]]:
     images = seen(judged, known)
     if images:
         labels = ", with their labels" if known.labels else ", without their labels"
-        return f"LEAK: {path} was trained on {len(images)} of the {len(judged)} {what}{labels}: the figures flatter", images
+        trained = f"{path} was trained on {len(images)} of the {len(judged)} {what}{labels}"
+        return f"LEAK: {trained}: the figures look too good", images
     if known.unknown:
-        return f"{known.unknown}: if some of the {what} are among them, the figures flatter", images
+        return f"{known.unknown}: if some of the {what} are among them, the figures look too good", images
     return "", images
 
 
