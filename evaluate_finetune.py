@@ -69,6 +69,7 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
         *(args.data_path, split, args.num_classes, source.classes),
         *(args.patients, args.on_patient_leak, args.on_leak),
         with_val=choice is not None,
+        trained_without_copies=source.options.get("on_leak") == "drop",
     )
     classes = files.classes
     if source.outputs != len(classes):
@@ -81,7 +82,7 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
         path = decided.prepare(choice, source, decision, val_files or files, args.input_size, args.overwrite)
         evaluated = replace(source, path=path)
     folder = Path(args.output_dir or named_folder("eval", args.data_path))
-    check_evaluation_folder(folder, evaluated, split, args.overwrite)
+    check_evaluation_folder(folder, evaluated, split, args.data_path, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     sets = {one.split: Images(one, args.cache, args.on_bad_image, parsed.reading(args)) for one in (files, val_files) if one}
     images = sets[split]
@@ -99,7 +100,8 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     probabilities = torch.from_numpy(decision.probabilities(logits.numpy()))
     metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
-    results = {"checkpoint": str(evaluated.path), "checkpoint_sha256": None, "split": split} | complete(
+    of = {"checkpoint": str(evaluated.path), "checkpoint_sha256": None, "data_path": args.data_path, "split": split}
+    results = of | complete(
         *(metrics, images, probabilities.numpy()),
         training_paths=training_paths,
         chosen=[*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else [],

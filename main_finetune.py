@@ -154,7 +154,6 @@ def main() -> None:
     # images, the maps of the training images, and how both are used
     reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
     train_images, val_images = open_images(train_files, val_files, **reading)
-    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     checks.batches(args.batch_size, args.accum_iter, len(train_images))  # some may have been skipped
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
@@ -195,6 +194,7 @@ def main() -> None:
         **parsed.of_training(args),
         resumed=resumed,
     )
+    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():

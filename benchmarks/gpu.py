@@ -5,6 +5,7 @@ Prints what passed and what was measured, beside what the arithmetic allows, and
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -144,6 +145,8 @@ def main() -> None:
         )
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    if not options.data_path:
+        shutil.rmtree(folder / "phantoms", ignore_errors=True)  # of an earlier time
     log = folder / "gpu.txt"
     log.write_text(f"{' '.join(sys.argv)}\n")
     outcomes = [run(step, log) for step in steps(options, folder)]

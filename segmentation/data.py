@@ -25,6 +25,7 @@ from util.data.images import (
 )
 from util.data.intensity import Levels, colours, levels_of
 from util.data.loading import SeededDataset
+from util.data.readers import is_image
 from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
 from util.data.records import counted, some
@@ -76,6 +77,14 @@ def find_files(root: Path, split: str, img_ext: str, mask_ext: str) -> list[File
     return files
 
 
+def note_other_images(folder: Path, img_ext: str) -> None:
+    """Say which images in a folder have another extension, and are not used."""
+    left = [path.name for path in sorted(folder.iterdir()) if not is_hidden(path.name) and not path.name.endswith(img_ext)]
+    if others := [name for name in left if is_image(str(folder / name))]:
+        which = counted(len(others), "image is", "images are")
+        say(f"note: {which} not *{img_ext} (--img_ext) in {folder} and not used: {some(others)}")
+
+
 def read_binary(path: Path, size: tuple[int, int], reading: Reading) -> Tensor:
     """A mask ``[H, W]`` bool; raise :class:`InputError` unless it is as large as its image, of 0 and 255 (or 1) only."""
     mask = read_mask(str(path), reading)
@@ -124,6 +133,7 @@ class Pairs:
     ):
         self.root, self.split = Path(root), split
         files = find_files(self.root, split, img_ext, mask_ext)
+        note_other_images(self.root / split / "images", img_ext)
         self.files = [each for each in files if str(each.image) not in without]
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]

@@ -12,7 +12,7 @@ from segmentation.losses import LOSSES
 from segmentation.metrics import Counts
 from segmentation.protocol import default_folder, departures
 from segmentation.setr import build_setr
-from util.data.copies import copies_of
+from util.data.copies import copies_of, without_copies
 from util.evaluation.figure import save
 from util.options import protocol
 from util.options.parsed import plain, reading
@@ -31,7 +31,8 @@ def evaluate_only(args) -> None:
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")
-    check_evaluation_folder(folder, source, split, args.overwrite)
+    pictures.refuse_masks_of_data(folder, Path(args.root))
+    check_evaluation_folder(folder, source, split, args.root, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     size = (args.input_h, args.input_w)
     model = build_setr(
@@ -50,20 +51,21 @@ def evaluate_only(args) -> None:
     say(protocol.describe(args.protocol, departing))
     model.to(workplace.device)
     whole = resize(size, args.antialias)
+    trained_on = training_paths(args.root, args.img_ext)
+    if source.options.get("on_leak") == "drop" and split == "val":
+        trained_on = without_copies(trained_on, pairs.paths)
     results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
     results = {
-        **{"checkpoint": args.evaluate, "checkpoint_sha256": source.sha256, "split": split},
+        **{"checkpoint": args.evaluate, "checkpoint_sha256": source.sha256, "data_path": args.root, "split": split},
         **{"protocol": args.protocol, "input": list(size)},
         **results,
         "intervals": intervals(counts, pairs.classes),
-        **remarks(
-            pairs, counts, training_paths(args.root, args.img_ext), split == "val" and source.is_best, args.batch_size
-        ),
+        **remarks(pairs, counts, trained_on, split == "val" and source.is_best, args.batch_size),
     }
     if distributed.is_main():
-        pictures.clear_masks(folder)
+        pictures.clear(folder)
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
         iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
         title = f"{split}: best, median and worst of {len(iou)} images"

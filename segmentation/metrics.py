@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from util.evaluation.table import with_interval
-from util.system.text import json_text, readable
+from util.system.text import readable, write_json
 
 
 class Counts(NamedTuple):
@@ -98,7 +98,7 @@ def summary(counts: Counts, batch_size: int, classes: list[str]) -> dict:
 
 def write_results(folder: Path, results: dict, counts: Counts, paths: list[str], classes: list[str]) -> None:
     """Write ``metrics.json`` and ``predictions.csv``, a row an image and class."""
-    (folder / "metrics.json").write_text(json_text(results) + "\n")
+    write_json(folder / "metrics.json", results)
     values = metrics_of(counts)
     with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

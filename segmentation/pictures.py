@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from segmentation.data import Pairs, apply, resize
+from util.data.records import SPLITS
 from util.data.tables import read_table
 from util.evaluation.figure import styled
-from util.evaluation.page import WIDTH
+from util.evaluation.page import FORMATS, WIDTH
 from util.evaluation.sheet import sheet
 from util.system.errors import InputError
 
@@ -68,8 +69,17 @@ def contact_sheet(pairs: Pairs, predicted: Tensor, true: Tensor, iou: Tensor, ti
     return figure
 
 
-def clear_masks(folder: Path) -> None:
-    """Remove the masks that an earlier evaluation wrote in ``folder/masks``: those of the images in its predictions.csv."""
+def refuse_masks_of_data(folder: Path, root: Path) -> None:
+    """Raise :class:`InputError` where masks in ``folder/masks`` would replace the true ones of a split of ``root``."""
+    for split in SPLITS:
+        if (folder / "masks").resolve() == (root / split / "masks").resolve():
+            raise InputError(f"--output_dir {folder}: its masks/ are the true ones of {split}; choose another folder")
+
+
+def clear(folder: Path) -> None:
+    """Remove the sheet of an earlier evaluation, and the masks that it wrote: those of the images in its predictions.csv."""
+    for suffix in FORMATS:
+        (folder / f"sheet.{suffix}").unlink(missing_ok=True)
     with suppress(InputError):  # there is none, or it is something else
         for row in read_table(folder / "predictions.csv", ["file", "class"]).rows:
             (folder / "masks" / row["class"] / f"{Path(row['file']).stem}.png").unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import ROOT, run_here
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -74,6 +75,13 @@ def test_files(tmp_path):
             if kind != "none":
                 assert [p.name for p in sorted(masks.iterdir())] == [p.name for p in images]
                 assert set(np.unique(np.array(Image.open(masks / images[0].name)))) == {0, 255}
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for words, said in (([tmp_path / "file"], "is a file"), ([tmp_path / "new", "--test", "-3"], "--test")):
+        result = run_here(["-m", "util.phantom", *map(str, words)], ROOT, check=False)
+        assert result.returncode == 2 and said in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_files_for_segmentation(tmp_path):

@@ -2,18 +2,22 @@
 
 import json
 import shutil
+import signal
 import time
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import FINETUNE_SCHEDULE, PRETRAIN_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, log_of, run_here, same_weights
+from test_errors import expect_one_line
 
 from util.report.__main__ import render
+from util.system import interruption
 from util.training import checkpoint
 from util.training.log import Averages
-from util.training.run import same_place
+from util.training.run import Training, changes, same_place
 from util.training.save_every import SaveEvery
 from util.training.saver import Saver
 
@@ -182,10 +186,16 @@ def test_the_best_epoch_of_another_folder_is_not_named_here(call, finetuned, pha
 
 @pytest.mark.parametrize(
     "step, before, now, accum_iter, expected",
-    [(5, 2, 8, 1, 1), (5, 8, 2, 1, 20), (5, 8, 2, 8, 16), (5, 4, 4, 2, 5), (1, 2, 64, 1, 0)],
+    [(5, 2, 8, 1, 1), (5, 8, 2, 1, 20), (5, 8, 2, 8, 16), (5, 4, 4, 2, 4), (1, 2, 64, 1, 0)],
 )
 def test_another_batch_within_an_epoch_leaves_no_image_out(step, before, now, accum_iter, expected):
     assert same_place(step, before, now, accum_iter) == expected
+
+
+def test_another_number_of_processes_is_said():
+    content = {"epoch": 0, "args": {}, "format": 3, "processes": 2}
+    told = changes(checkpoint.Checkpoint(Path("c.pth"), content), {}, "fp32")
+    assert told == ["--batch_size is for each process, and there were 2 in the resumed run and are 1 now"]
 
 
 def test_a_run_that_went_back_names_the_best_epoch_that_it_keeps(call, finetuned, phantoms, tmp_path):
@@ -194,9 +204,66 @@ def test_a_run_that_went_back_names_the_best_epoch_that_it_keeps(call, finetuned
     torch.save({**best, "epoch": 1, "best": {"epoch": 1, "val_top1": 0.99}}, folder / "checkpoint-best.pth")
     command = f"main_finetune.py --resume {folder / 'checkpoint-0.pth'} --epochs 2 --device cpu --num_workers 0"
     status, out, err = call(f"{command} --data_path {phantoms}")
-    assert status == 0 and "is no more in checkpoint-best.pth; it is chosen anew" in out, err
+    assert status == 0 and "is not in checkpoint-best.pth; it is chosen anew" in out, err
     named, kept = (checkpoint.load(folder / f"checkpoint-{name}.pth").content for name in ("last", "best"))
     assert kept["best"] == named["best"] and kept["epoch"] == named["best"]["epoch"] and named["best"]["val_top1"] < 0.99
+
+
+def test_a_best_epoch_whose_file_is_gone_is_chosen_anew(call, finetuned, phantoms, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    (folder / "checkpoint-best.pth").unlink()
+    status, out, err = call(f"main_finetune.py --resume auto --output_dir {folder} --epochs 4 --data_path {phantoms}")
+    assert status == 0 and "chosen anew" in out and "best epoch 3:" in out and (folder / "checkpoint-best.pth").exists(), err
+
+
+def test_a_stop_after_the_best_epoch_was_measured_does_not_lose_it(call, phantoms, tmp_path, monkeypatch):
+    """SIGTERM comes while the first epoch's sheet is drawn: that epoch is judged again, and kept."""
+    command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --patch_size 8 --epochs 1 --warmup_epochs 0"
+    command += f" --data_path {phantoms} --output_dir {tmp_path / 'run'}"
+    monkeypatch.setattr("util.evaluation.preview.Preview.draw", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(Training, "show", lambda *_: interruption.stop_if_asked())
+    status, out, _ = call(command)
+    assert status == 143 and "after 3 of 3 steps" in out
+    monkeypatch.undo()
+    status, out, err = call(f"{command} --resume auto")
+    assert status == 0 and "best epoch 0:" in out and (tmp_path / "run" / "checkpoint-best.pth").exists(), err
+
+
+def test_what_a_run_goes_back_behind_is_set_aside(call, finetuned, phantoms, tmp_path):
+    """Its own checkpoints are the newest then, and the report shows no sheet of the run that was left."""
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    (folder / "sheet-8.png").write_bytes(b"")
+    left = folder / "checkpoint-2.pth"
+    digest = sha256(left.read_bytes()).digest()
+    status, out, err = call(f"main_finetune.py --resume {folder / 'checkpoint-0.pth'} --epochs 2 --data_path {phantoms}")
+    assert status == 0 and "goes back to epoch 1" in out and "sheet-8-before.png" in out, err
+    assert sha256((folder / "checkpoint-2-before.pth").read_bytes()).digest() == digest and not left.exists()
+    assert [path.name for path in checkpoint.numbered(folder)] == ["checkpoint-1.pth", "checkpoint-0.pth"]
+    assert not (folder / "sheet-8.png").exists()
+
+
+def test_another_source_of_maps_makes_them_anew(call, finetuned, phantoms, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    old = checkpoint.load(folder / "checkpoint-last.pth").content["maps"]
+    command = f"main_finetune.py --resume auto --output_dir {folder} --epochs 4 --loc_interval 50 --data_path {phantoms}"
+    assert call(f"{command} --map consensus")[0] == 0
+    now = checkpoint.load(folder / "checkpoint-last.pth").content
+    assert now["map_source"] == "consensus" and not torch.equal(now["maps"], old)
+
+
+def test_a_decay_that_groups_the_optimiser_otherwise_is_named(call, finetuned, phantoms, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    command = f"main_finetune.py --resume auto --output_dir {folder} --epochs 4 --data_path {phantoms}"
+    expect_one_line(call(f"{command} --layer_decay 1"), ["--layer_decay 1", "0.75", "leave the option out"])
+
+
+def test_an_evaluation_of_other_images_is_not_replaced(call, finetuned, phantoms, tmp_path):
+    other = shutil.copytree(phantoms, tmp_path / "other" / phantoms.name)
+    command = f"main_finetune.py --eval --resume {finetuned / 'checkpoint-last.pth'} --device cpu"
+    command += f" --output_dir {tmp_path / 'eval'}"
+    assert call(f"{command} --data_path {phantoms}")[0] == 0
+    assert call(f"{command} --data_path {phantoms}/")[0] == 0
+    expect_one_line(call(f"{command} --data_path {other}"), ["holds an evaluation of", str(phantoms), "--overwrite"])
 
 
 def test_other_masking_within_an_epoch_begins_the_means_anew():

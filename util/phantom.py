@@ -25,7 +25,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
-from util.options.parser import SEED, PlainParser
+from util.options.parser import SEED, PlainParser, number
 from util.system.errors import InputError, run_script
 
 CLASSES = ("base", "none", "ring", "skull")
@@ -165,10 +165,10 @@ def write_phantoms(
     As an ImageFolder with ``masks/`` beside it, or as ``segmentation/`` wants them: those with a lesion, without classes.
     """
     kinds = [kind for kind in CLASSES if kind != "none"] if segmentation else CLASSES
-    for number, (split, count) in enumerate((("train", train), ("val", val), ("test", test))):
+    for place, (split, count) in enumerate((("train", train), ("val", val), ("test", test))):
         for index in range(count):
             kind = kinds[index % len(kinds)]
-            image, mask = draw_phantom(kind, (seed, number, index), size)
+            image, mask = draw_phantom(kind, (seed, place, index), size)
             images, masks = folder / split / kind, folder / "masks" / split / kind
             if segmentation:
                 images, masks = folder / split / "images", folder / split / "masks" / "0"
@@ -187,16 +187,21 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to write; must be new or empty")
     parser.add_argument("--train", type=int, default=800, help="number of training images (default: 800)")
     parser.add_argument("--val", type=int, default=200, help="number of validation images (default: 200)")
-    parser.add_argument("--test", type=int, default=0, help="number of test images (default: none)")
+    parser.add_argument("--test", type=number(int, 0), default=0, help="number of test images (default: none)")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels (default: 64)")
     parser.add_argument("--seed", type=SEED, default=0, help="fixes all images (default: 0)")
     parser.add_argument("--segmentation", action="store_true", help="in segmentation's layout, all with a lesion")
     args = parser.parse_args()
+    if args.folder.exists() and not args.folder.is_dir():
+        raise InputError(f"{args.folder} is a file; choose a new folder")
     if args.folder.exists() and any(args.folder.iterdir()):
         raise InputError(f"{args.folder} is not empty; choose a new folder")
     if min(args.train, args.val) < len(CLASSES) or args.size < 16:
         raise InputError(f"--train and --val must be at least {len(CLASSES)}, --size at least 16")
-    write_phantoms(args.folder, args.train, args.val, args.size, args.seed, args.segmentation, args.test)
+    try:
+        write_phantoms(args.folder, args.train, args.val, args.size, args.seed, args.segmentation, args.test)
+    except OSError as error:
+        raise InputError(f"{args.folder} cannot be written: {error.strerror}") from None
     print(f"{args.train} + {args.val} + {args.test} phantoms of {args.size} px in {args.folder}")
 
 

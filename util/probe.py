@@ -33,7 +33,7 @@ from util.options.parser import COUNT, Parser, number
 from util.split import take
 from util.system.console import say
 from util.system.errors import InputError, run_script
-from util.system.text import json_text
+from util.system.text import write_json
 from util.system.workplace import Precision, choose_device, choose_precision
 from util.weights import history
 
@@ -159,7 +159,9 @@ def get_args() -> argparse.Namespace:
 
 def output_of(args: argparse.Namespace, split: str) -> Path:
     """The file to write, of which the folder is there and can be written to."""
-    source, data = Path(args.checkpoint), Path(args.data_path).resolve().stem
+    source, path = Path(args.checkpoint), Path(args.data_path).resolve()
+    source = source if source.name else source.resolve()  # "." has no name
+    data = path.name if path.is_dir() else path.stem
     chosen = [args.pool, args.neighbours != NEIGHBOURS and f"k{args.neighbours}", args.seed and f"seed{args.seed}"]
     name = "-".join([source.stem, "probe", data, split, *filter(None, chosen)])
     output = args.output or source.with_name(f"{name}.json")
@@ -219,7 +221,7 @@ def main() -> None:
     what = {"token": "the class token", "avg": "the mean of the patches"}[pool]
     say(f"{args.checkpoint}: {what}, {learnt.shape[1]} features; {len(train)} images of train, {len(judged)} of {split}")
     say(table(results))
-    output.write_text(json_text(results) + "\n")
+    write_json(output, results)
     say(f"written: {output}")
 
 

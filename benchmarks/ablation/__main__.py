@@ -18,6 +18,7 @@ from benchmarks.ablation.stages import Stage, figures, run
 from benchmarks.ablation.tables import tables
 from benchmarks.record import ROOT, revision
 from util.data.folders import open_splits
+from util.data.walk import class_names, images_below
 from util.system import cores
 from util.system.console import time_left
 from util.system.errors import InputError, run_script
@@ -52,9 +53,11 @@ def get_options() -> argparse.Namespace:
 
 
 def every_nth(source: Path, part: Path, every: int) -> Path:
-    """A data set of links to every Nth training image of each class, in the order of their names, and to all of ``val/``."""
-    images = [path for folder in sorted((source / "train").iterdir()) for path in sorted(folder.iterdir())[::every]]
-    for path in (*images, source / "val"):
+    """A data set of links to every Nth training image of each class, in the order of their names, and to all else."""
+    train = source / "train"
+    images = [Path(path) for name in class_names(train) for path in images_below(train / name)[::every]]
+    rest = [source / name for name in ("val", "masks") if (source / name).is_dir()]
+    for path in (*images, *rest):
         link = part / path.relative_to(source)
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.exists():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_every_third_training_image_and_all_of_val(tmp_path):
             names = sorted(path.name for path in folder.iterdir())[::step]
             linked = sorted((part / split / folder.name).iterdir())
             assert [path.name for path in linked] == names and all(path.read_bytes() for path in linked)
+
+
+def test_a_part_has_its_masks_and_no_hidden_files(phantoms, tmp_path):
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    for hidden in (data / "train" / ".DS_Store", data / "train" / "ring" / "._00000.png"):
+        hidden.write_bytes(b"")
+    part = every_nth(data, tmp_path / "part", 2)
+    assert (part / "masks" / "val").is_dir() and len(list((part / "train" / "ring").iterdir())) == 3
 
 
 def test_an_epoch_without_a_rate_counts_as_the_others():

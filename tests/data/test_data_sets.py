@@ -13,6 +13,7 @@ from util.data.copies import copies_of
 from util.data.folders import open_splits
 from util.evaluation.remarks import remarks
 from util.phantom import write_phantoms
+from util.weights import history
 
 ONE_EPOCH = "--epochs 1 --warmup_epochs 0"
 
@@ -111,6 +112,16 @@ def test_copies_of_training_images_in_val(answer, call, phantoms, tmp_path):
     assert status == (2 if answer == "error" else 0)
     if answer != "error":
         assert f"{24 if answer == 'drop' else 26} training and 12 validation images" in out
+        trained = tmp_path / "run" / "checkpoint-last.pth"
+        evaluate = (
+            f"main_finetune.py --eval --resume {trained} --device cpu --data_path {data} --output_dir {tmp_path / 'e'}"
+        )
+        status, out, err = call(evaluate)
+        assert status == 0 and ("is a copy of a training image" in out) == (answer == "note"), err
+        assert len(history.remark(str(trained), open_splits(str(data), ("val",))[0].paths, "images")[1]) == (
+            answer == "note"
+        )
+        assert call(f"{evaluate} --on_leak drop")[0] == 2
 
 
 def test_copies_are_found_by_content_and_not_by_name_or_size(tmp_path):

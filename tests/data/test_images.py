@@ -60,7 +60,9 @@ def test_all_unreadable_images_are_named_at_once(spoilt, cache):
 def test_unreadable_images_can_be_skipped(script, call, spoilt, phantoms, tmp_path):
     options = TINY_PRETRAIN if "pre" in script else f"{TINY_FINETUNE} --input_size 32 --patch_size 8 --masking none"
     command = f"{script} {options} --epochs 1 --warmup_epochs 0"
-    status, out, err = call(f"{command} --data_path {spoilt} --output_dir {tmp_path / 'out'} --on_bad_image skip")
+    (tmp_path / "out").mkdir()
+    command = f"{command} --data_path {spoilt} --output_dir {tmp_path / 'out'} --on_bad_image skip"
+    status, out, err = call(f"{command} --overwrite")  # it clears an earlier run's list, not its own
     assert status == 0, err
     assert "24 training and 12 validation images" in out and "4 images that cannot be read are skipped" in out
     assert "not used: 1 .dcm" in out

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from util.data.unlabelled import NewImages, find_files
@@ -35,11 +36,32 @@ def test_links_that_go_in_circles(tree):
     assert find_files(["also"]).paths == ["also/10.PNG", "also/2.png", "also/c/x.jpg"]
 
 
+def test_a_path_that_goes_through_a_link_and_up(tree):
+    (tree / "far" / "in").mkdir(parents=True)
+    (tree / "far" / "x.png").write_bytes(b"")
+    os.symlink(tree / "far" / "in", tree / "link")
+    assert find_files(["link/../x.png", "far"]).paths == ["link/../x.png"]
+
+
+def test_files_that_look_like_a_data_set_are_left_aside(tree, capsys):
+    np.savez(tree / "b" / "features.npz", features=np.zeros(3))
+    (tree / "b" / "cut.npz").write_bytes((tree / "b" / "features.npz").read_bytes()[:150])
+    assert find_files(["b"]).paths == ["b/10.PNG", "b/2.png", "b/c/x.jpg"]
+    assert "not used: 2 .npz, 1 .txt" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"cut\.npz is damaged"):
+        find_files(["b/cut.npz"])
+
+
 def test_tables(tree):
     (tree / "b" / "t.csv").write_text("path,patient\n2.png,P1\n../a.png,P2\n")
     found = find_files(["b/t.csv"])
     assert found.paths == ["b/2.png", "a.png"] and found.patients == ["P1", "P2"]
     assert find_files(["b/t.csv", "scan"]).patients is None  # not known of all
+    for given in (["b/t.csv", "b/2.png"], ["b/2.png", "b/t.csv"]):
+        assert find_files(given).patients == ["P1", "P2"]
+    (tree / "other.csv").write_text("path,patient\nb/2.png,P9\n")
+    with pytest.raises(InputError, match=r"b/2\.png is of the patients P1 and P9"):
+        find_files(["b/t.csv", "other.csv"])
     assert found.some([1]) == (["a.png"], ["P2"])
     assert found.fingerprint != found.some([0]).fingerprint == find_files(["b/2.png"]).fingerprint
 
@@ -50,6 +72,7 @@ def test_tables(tree):
         ("file\nx\n", "no column path"),
         ("path\nnowhere.png\n", "line 2: no file nowhere.png"),
         ("path,patient\na.png,\n", "line 2: no patient"),
+        ("path,patient\na.png,P1\na.png,P2\n", "line 3: a.png is of the patients P1 and P2"),
     ],
 )
 def test_wrong_tables(tree, text, words):

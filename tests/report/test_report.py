@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, run_here, run_script
 
 from util.report.__main__ import curves, render, training_section, whole_lines
+from util.system.errors import InputError
 
 
 def words_of(html):
@@ -154,6 +155,15 @@ def test_report_in_a_browser(evaluated, pretrained, tmp_path):
     page = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     wide, drawn, scroll = re.search(r'data-probe="(\d+) wide, drawn (\w+), scroll (\w+)"', page).groups()
     assert int(wide) <= 375 and drawn == scroll == "true"
+
+
+def test_files_that_are_not_the_projects_and_metrics_cut_short(pretrained, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    (folder / "sheet-mine.png").write_bytes(b"")
+    assert "sheet-mine" not in render([folder])
+    (folder / "metrics.json").write_text('{"top1": 0.')
+    with pytest.raises(InputError, match=r"metrics\.json is damaged.*evaluate again"):
+        render([folder])
 
 
 def test_a_log_that_a_killed_run_left_half_written(pretrained, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from test_errors import expect_one_line
 
 from segmentation import train
-from segmentation.data import open_for_training
+from segmentation.data import Pairs, open_for_training
 from util.data.reading import AS_IT_IS
 from util.phantom import write_phantoms
 from util.system.errors import run_script as run_main
@@ -51,6 +51,12 @@ def test_files_of_both_splits_that_cannot_be_used_are_named_at_once(root, call, 
     for path in broken:
         path.write_bytes(b"\x89PNG")
     expect_one_line(call(f"--output_dir {tmp_path / 'o'}"), ["2 images: ", *map(str, broken), "repair or remove"])
+
+
+def test_images_of_another_extension_are_noted(root, capsys):
+    shutil.copy(root / "train" / "images" / "00000.png", root / "train" / "images" / "one.PNG")
+    Pairs(str(root), "train", ".png", ".png")
+    assert "note: 1 image is not *.png (--img_ext)" in capsys.readouterr().out
 
 
 def test_masks_that_hold_their_shape_in_their_transparency_are_noted(root, capsys):

@@ -53,6 +53,9 @@ def test_copies_of_training_images_in_val(answer, root, tmp_path, monkeypatch, c
     if answer != "error":
         assert f"{13 if answer == 'drop' else 15} training and 4 validation images" in out
         assert len(log_of(tmp_path / "run")) == 1
+        evaluate = f"train.py --evaluate {tmp_path / 'run' / 'checkpoint-last.pth'} --root {root} --split val --device cpu"
+        status, out, err = run(f"{evaluate} --output_dir {tmp_path / 'eval'}", monkeypatch, capsys)
+        assert status == 0 and ("of a training image" in out) == (answer == "note"), err
 
 
 def test_the_test_set_is_evaluated_and_never_trained_on(root, tmp_path, monkeypatch, capsys):
@@ -85,6 +88,12 @@ def test_the_test_set_is_evaluated_and_never_trained_on(root, tmp_path, monkeypa
     status, _, err = run(f"{evaluate} --split val --output_dir {tmp_path / 'test'} --overwrite", monkeypatch, capsys)
     left = {path.stem for path in (tmp_path / "test" / "masks" / "0").iterdir()}
     assert status == 0 and left == {"mine", *(path.stem for path in (data / "val" / "images").iterdir())}, err
+    status, _, err = run(f"{evaluate} --output_dir {tmp_path / 'test'} --overwrite --figure_format pdf", monkeypatch, capsys)
+    assert status == 0 and [path.name for path in (tmp_path / "test").glob("sheet.*")] == ["sheet.pdf"], err
+    truth = (data / "test" / "masks" / "0" / "00000.png").read_bytes()
+    status, _, err = run(f"{evaluate} --output_dir {data / 'test'}", monkeypatch, capsys)
+    assert status == 2 and "are the true ones of test" in err
+    assert (data / "test" / "masks" / "0" / "00000.png").read_bytes() == truth
     status, _, err = run(f"{TRAIN} --root {data} --split test", monkeypatch, capsys)
     assert status == 2 and "--split is for --evaluate" in err
 

@@ -93,11 +93,13 @@ def open_for_evaluation(
     on_patient_leak: str,
     on_leak: str,
     with_val: bool = False,
+    trained_without_copies: bool = False,
 ) -> tuple[list[str], LabelledFiles, LabelledFiles | None]:
     """The paths of the training images, none where they are not at hand, and the files of the split to evaluate.
 
     Args:
         classes: of the model, in its order; None: those of the data.
+        trained_without_copies: the training left out the copies of val (``--on_leak drop``), and they are left out here.
         with_val: val is needed too, to choose on. It is returned last, but None where it is the split to evaluate.
 
     Raises:
@@ -121,7 +123,22 @@ def open_for_evaluation(
     train, files = by_name.get("train"), by_name[split]
     if train and on_leak == "error":
         answer_leak(train, files, groups_of_copies([*files.paths, *train.paths]), on_leak)
-    return (train.paths if train else []), files, (by_name["val"] if with_val else None)
+    training = train.paths if train else []
+    if trained_without_copies and "val" in by_name:
+        training = without_copies(training, by_name["val"].paths)
+    return training, files, (by_name["val"] if with_val else None)
+
+
+def without_copies(train: list[str], judged: list[str]) -> list[str]:
+    """The training images that ``--on_leak drop`` trains on: those without a copy among the images that judge the model."""
+    dropped = _dropped(groups_of_copies([*judged, *train]), train)
+    return [path for path in train if path not in dropped]
+
+
+def _dropped(groups: list[list[str]], train: list[str]) -> set[str]:
+    """All files of the groups that hold training images and others."""
+    copies = copies_in(groups, train)
+    return {path for group in groups if any(path in copies for path in group) for path in group}
 
 
 def answer_leak(train: LabelledFiles, judged: LabelledFiles, groups: list[list[str]], on_leak: str) -> LabelledFiles:
@@ -167,7 +184,7 @@ def indices_to_train_on(train: list[str], judged: list[str], split: str, groups:
     if on_leak == "note":
         say(f"note: {count}; --on_leak drop leaves what was copied out of training")
         return everything
-    dropped = {path for group in groups if any(path in copies for path in group) for path in group}
+    dropped = _dropped(groups, train)
     kept = [index for index in everything if train[index] not in dropped]
     left_out = counted(len(train) - len(kept), "training image is", "training images are")
     say(f"note: {count}; {left_out} left out (--on_leak drop)")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from util.data import readers
 from util.data.images import read_image
@@ -55,10 +56,10 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
         InputError: naming the path, or the line of a table, where there is no such file, or no image at all.
     """
     patient_of: dict[str, str | None] = {}
+    known_as: dict[str, str] = {}  # the first name of a file
     for path in given:
         if os.path.isdir(path):
-            files = images_in(path, option)
-            listed = dict.fromkeys(each for name in files for each in images_of(name))
+            listed = dict.fromkeys(images_in(path, option))
         elif held := readers.entries(file := readers.file_of(os.path.normpath(path))):
             named = os.path.normpath(path)
             listed = {entry.path: None for entry in held if f"{entry.path}{os.sep}".startswith(f"{named}{os.sep}")}
@@ -70,16 +71,32 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
             listed = rows_of(Path(path))
         else:
             listed = {path: None}
-        patient_of |= {os.path.normpath(name): patient for name, patient in listed.items()}
-    absolute = {os.path.abspath(name): name for name in reversed(patient_of)}  # the first name of a file stays
-    paths = [name for name in patient_of if absolute[os.path.abspath(name)] == name]
-    patients = [patient for name in paths if (patient := patient_of[name]) is not None]
-    return Files(paths, patients if len(patients) == len(paths) else None)
+        for name, patient in listed.items():
+            plain = os.path.normpath(name)
+            plain = plain if _place(plain) == _place(name) else name  # "LINK/.." is not what it seems
+            name = known_as.setdefault(_place(plain), plain)
+            before = patient_of.setdefault(name, patient)
+            if patient and before not in (None, patient):
+                raise InputError(f"{option}: {name} is of the patients {before} and {patient}; name it once")
+            patient_of[name] = before or patient
+    patients = [patient for patient in patient_of.values() if patient is not None]
+    return Files(list(patient_of), patients if len(patients) == len(patient_of) else None)
+
+
+def _place(path: str) -> str:
+    """Where a file lies, whatever way leads there; a link to a file lies where it is."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def images_of(file: str) -> list[str]:
-    """The image of a file by the file's name; those of a whole data set (MedMNIST's) by theirs."""
-    held = readers.entries(file)
+    """The image of a file by the file's name; those of a whole data set (MedMNIST's) by theirs; none of any other file."""
+    if not is_image(file):
+        return []
+    try:
+        held = None if file.lower().endswith(IMG_EXTENSIONS) else readers.entries(file)
+    except InputError:  # it looks like a data set and is none
+        return []
     return [file] if held is None else [entry.path for entry in held]
 
 
@@ -96,7 +113,9 @@ def images_in(folder: str, option: str) -> list[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for path in (os.path.join(top, name) for name in sorted(names) if not is_hidden(name)):
-            (images if is_image(path) else others).append(path)
+            found = images_of(path)
+            images += found
+            others += [] if found else [path]
     if not images:
         raise InputError(f"{option} {folder}: no image in it (docs/formats.md names the formats)")
     if others:
@@ -120,7 +139,9 @@ def rows_of(path: Path) -> dict[str, str | None]:
         file = os.path.join(path.parent, row["path"])
         if not os.path.isfile(file):
             raise InputError(f"{path}, line {line}: no file {row['path']} (paths are relative to the folder of the table)")
-        patients[file] = row.get("patient")
+        patient = row.get("patient")
+        if patients.setdefault(file, patient) != patient:
+            raise InputError(f"{path}, line {line}: {row['path']} is of the patients {patients[file]} and {patient}")
     return patients
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.tables import write_table
+from util.system.text import readable
 
 NAMES = ("features.npz", "features.csv")
 
@@ -19,6 +20,7 @@ def write_features(folder: Path, features: np.ndarray, files: list[str], labels:
         folder: to write in.
         features: ``[N, D]`` float32; files: ``N`` names; labels: ``N`` names of classes.
     """
+    files = list(map(readable, files))
     arrays = {"features": features, "files": np.array(files), **({"labels": np.array(labels)} if labels else {})}
     temporary = folder / ".features.tmp.npz"  # NumPy would add the ending
     try:

@@ -15,7 +15,7 @@ from util.evaluation.pictures import confusion_figure, reliability_figure, roc_f
 from util.evaluation.predictions import Predictions, write_predictions
 from util.evaluation.table import HEADLINES, PERCENT, with_interval
 from util.system.errors import InputError
-from util.system.text import json_text
+from util.system.text import write_json
 
 
 def pool(folds: Sequence[Predictions]) -> Predictions:
@@ -137,7 +137,7 @@ def write_results(
     write_predictions(folder / "predictions.csv", pooled)
     columns, *rows = folds_table(results)
     write_table(folder / "folds.csv", columns, rows)
-    (folder / "metrics.json").write_text(json_text(results) + "\n")
+    write_json(folder / "metrics.json", results)
     count, images = len(results["folds"]), len(pooled.files)
     title = f"{folder.name}, {count} folds, {images} held-out images, top-1 {100 * results['top1']:.2f} %"
     drawn = {

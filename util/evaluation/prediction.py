@@ -16,6 +16,7 @@ from util.evaluation.predictions import Predictions, write_predictions
 from util.system import distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.text import one_line, readable
 from util.system.workplace import named_folder
 
 UNREADABLE, PAGE, RECORD = "unreadable.txt", "predictions.html", "prediction.json"
@@ -138,7 +139,7 @@ def write_prediction(
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     if problems:
-        (folder / UNREADABLE).write_text("".join(f"{line}\n" for line in problems.values()))
+        (folder / UNREADABLE).write_text("".join(f"{one_line(line)}\n" for line in problems.values()), encoding="utf-8")
     if features is not None:
         write_features(folder, features, predictions.files)
     if overlays:
@@ -189,7 +190,7 @@ def page(predictions: Predictions, calls: dict[str, list[str]], overlays: list[s
     for index, (file, row) in enumerate(zip(predictions.files, predictions.probabilities, strict=True)):
         order = row.argsort(kind="stable")[::-1][:5]
         cards.append({
-            "file": file,
+            "file": readable(file),
             "patient": predictions.patients[index] if predictions.patients else None,
             "picture": overlays[index],
             "prediction": predictions.classes[row.argmax()],

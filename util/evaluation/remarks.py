@@ -1,5 +1,6 @@
 """What a reader of an evaluation must know: who chose the epoch, copies, files with two labels, classes that never come."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,11 @@ TOO_GOOD = {
     "temperature": "fitted on these images, so their calibration looks too good; that of a test set",
     "cut-off": "chosen on these images, so its sensitivity and specificity look too good; those of a test set",
 }
+
+
+def by_numbers(name: str) -> list[int | str]:
+    """A key that sorts names by the numbers in them: grade2 before grade10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def remarks(
@@ -36,6 +42,8 @@ def remarks(
         ``without_copies``, the metrics of the others (None where there are no others).
     """
     lines, more = [f"the {each} was {TOO_GOOD[each]} would not" for each in chosen], {}
+    if ordered and sorted(classes, key=by_numbers) != list(classes):
+        lines.append(f"the grades count in the order {', '.join(classes)}: name them with as many digits, such as 01 and 10")
     groups = groups_of_copies([*paths, *training_paths])
     if odd := labels_at_odds(groups, {path: classes[label] for path, label in zip(paths, labels.tolist(), strict=False)}):
         lines.append(odd)

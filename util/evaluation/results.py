@@ -16,7 +16,7 @@ from util.evaluation.remarks import remarks
 from util.evaluation.table import metrics_table
 from util.maps.localisation import localisation_table
 from util.system import distributed
-from util.system.text import json_text
+from util.system.text import write_json
 
 
 def complete(
@@ -78,5 +78,5 @@ def write_evaluation(
         (folder / name).unlink(missing_ok=True)  # of an evaluation before
     if features is not None:
         write_features(folder, features, predictions.files, [predictions.classes[label] for label in predictions.truth])
-    (folder / "metrics.json").write_text(json_text(results) + "\n")
+    write_json(folder / "metrics.json", results)
     return names

@@ -107,7 +107,7 @@ def main() -> None:
         write_card(exported, written, unfinished, metrics)
         if folder.exists():  # it stays, as a shell may be in it
             for path in unfinished.iterdir():
-                path.replace(folder / path.name)
+                shutil.move(path, folder / path.name)
         else:
             unfinished.replace(folder)
     except ImportError as error:

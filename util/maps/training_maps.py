@@ -64,14 +64,15 @@ class TrainingMaps:
         }
 
     def load_state_dict(self, content: dict) -> None:
-        """Take from a checkpoint what :meth:`state_dict` put there, unless it belongs to other images.
+        """Take from a checkpoint what :meth:`state_dict` put there, unless it belongs to other images or another source.
 
         Raises:
             ValueError: where the maps are not of these images' number and grid.
         """
         before = content.get("files", {}).get("train")
-        if self.files is not None and before is not None and not torch.equal(before, self.files):
-            return
+        other_images = self.files is not None and before is not None and not torch.equal(before, self.files)
+        if other_images or content.get("map_source") not in (None, self.source):
+            return  # they are made anew
         maps = content["maps"]
         if maps is not None and (maps.shape != self.grids.shape or not (maps.isfinite() & (maps >= 0)).all()):
             raise ValueError(f"maps {tuple(maps.shape)} are not of these images")

@@ -85,6 +85,8 @@ def check_evaluation(args: argparse.Namespace) -> None:
         raise InputError(f"--{given[0]} is for --eval; leave it out")
     if args.overlays and not args.predict:
         raise InputError("--overlays is for --predict; leave it out")
+    if args.eval and args.on_leak == "drop":
+        raise InputError("--on_leak drop leaves images out of a training; --eval takes note or error")
     if args.features and not kind:
         raise InputError("--features is for --eval and --predict; leave it out")
     if args.predict:

@@ -5,6 +5,7 @@ python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
 
 import base64
 import json
+import re
 import shlex
 import sys
 import tempfile
@@ -135,7 +136,7 @@ def training_section(folder: Path) -> dict:
     drawn = curves(lines)
     if drawn:
         section["pictures"].append(drawn_now(drawn, "By epoch"))
-    epochs = [int(path.stem.split("-")[1]) for path in folder.glob("sheet-*.*")]
+    epochs = [int(number[1]) for path in folder.glob("sheet-*.*") if (number := re.fullmatch(r"sheet-(\d+)", path.stem))]
     if epochs:
         last_sheet = f"sheet-{max(epochs)}"
         shown = picture(folder, last_sheet, f"What the model sees after epoch {max(epochs)}")
@@ -200,7 +201,10 @@ def changed_since(results: dict) -> list[str]:
 
 def evaluation_section(folder: Path) -> dict:
     """What an evaluation wrote: ``metrics.json``, ``predictions.csv``, pictures."""
-    results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    try:
+        results = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder}/metrics.json is damaged ({error}): evaluate again") from None
     tables: list[dict] = segmentation_tables(results) if "per_image" in results else classification_tables(results)
     if "folds" in results:
         columns, *folds = folds_table(results)

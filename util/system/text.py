@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 
 def readable(name: str) -> str:
@@ -23,6 +24,16 @@ def json_text(content: object, indent: int | None = 2) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return json.dumps(plain(content), indent=indent, allow_nan=False)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` by :func:`json_text`; a file that is there stays until the new one is whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(json_text(content) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def one_line(text: str) -> str:

@@ -262,8 +262,8 @@ def version(package: str) -> str:
         return "not installed"
 
 
-def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, overwrite: bool) -> None:
-    """Raise :class:`InputError` where a folder holds a prediction, or an evaluation of another checkpoint or split.
+def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, data_path: str, overwrite: bool) -> None:
+    """Raise :class:`InputError` where a folder holds a prediction, or an evaluation of another checkpoint, split or data.
 
     Checkpoints are told apart by what they hold; results of before that was noted, by where they lie.
     """
@@ -281,6 +281,11 @@ def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, overwri
         same = there["checkpoint_sha256"] == checkpoint.sha256
     else:
         same = isinstance(path, str) and Path(path).resolve() == checkpoint.path.resolve()
+    data = there.get("data_path", data_path)
+    if same and before == split and Path(data).resolve() != Path(data_path).resolve():
+        raise InputError(
+            f"{folder} holds an evaluation of {data}: choose another --output_dir, or replace it by --overwrite"
+        )
     if not same or before != split:
         another = f"{path} as it was before" if path == str(checkpoint.path) and not same else path
         raise InputError(

@@ -47,7 +47,7 @@ FIELDS: dict[str, tuple[type, ...]] = {  # what a checkpoint holds beside its we
     **{"args": (dict,), "format": (int,), "epoch": (int,), "step": (int,), "classes": (list,), "phase": (str,)},
     **{"best": (dict,), "precision": (str,), "optimizer": (dict,), "scaler": (dict,)},
     **{"maps": (Tensor, NoneType), "map_entropy": (float, NoneType), "maps_made_for": (int, NoneType)},
-    **{"begun_from": (dict, NoneType), "variant": (dict,), "decoder_heads": (int,)},
+    **{"begun_from": (dict, NoneType), "processes": (int,), "variant": (dict,), "decoder_heads": (int,)},
 }
 
 

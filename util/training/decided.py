@@ -26,10 +26,11 @@ def decided_path(source: Checkpoint, known: Decision, choice: Choice) -> Path:
     have such an ending already.
     """
     calibrated, cut = choice.calibrate or known.temperature is not None, choice.rule or known.cutoff
-    name = source.path.stem
+    path = source.path if source.path.name else source.path.resolve()  # "." has no name
+    name = path.stem
     if source.content.get("decision"):
         name = name.removesuffix("-cutoff").removesuffix("-calibrated")
-    return source.path.with_name(f"{name}{'-calibrated' if calibrated else ''}{'-cutoff' if cut else ''}.pth")
+    return path.with_name(f"{name}{'-calibrated' if calibrated else ''}{'-cutoff' if cut else ''}.pth")
 
 
 def prepare(

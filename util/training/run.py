@@ -1,6 +1,7 @@
 """A training from its first epoch to its last: its log, its checkpoints, stopping and going on."""
 
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -75,9 +76,24 @@ def best_kept(folder: Path) -> int | None:
 def same_place(step: int, before: int, now: int, accum_iter: int) -> int:
     """Where a run goes on within an epoch that it left after ``step`` batches of ``before`` images, in batches of ``now``.
 
-    No image is left out; at an accumulation window's begin, some may come again.
+    Batches are those of all processes together. No image is left out; at a window's begin, some may come again.
     """
-    return step if now == before else step * before // now // accum_iter * accum_iter
+    return step * before // now // accum_iter * accum_iter
+
+
+def set_aside(folder: Path, first_epoch: int) -> list[str]:
+    """Give the numbered checkpoints and sheets of later epochs another name: a run that goes back makes these anew.
+
+    Returns:
+        The new names; those of processes other than the main one are none.
+    """
+    names = []
+    for path in sorted(folder.glob("checkpoint-*.pth")) + sorted(folder.glob("sheet-*.*")) if distributed.is_main() else []:
+        number = re.fullmatch(r"(checkpoint|sheet)-(\d+)", path.stem)
+        # the sheet of the epoch that a run was stopped in is only drawn again
+        if number and int(number[2]) >= first_epoch + (number[1] == "sheet"):
+            names.append(path.replace(path.with_stem(f"{path.stem}-before")).name)
+    return names
 
 
 class Training:
@@ -130,6 +146,7 @@ class Training:
         self._stepper, self._loader = stepper, loader
         self._epochs, self._seed, self._print_freq, self._patience = epochs, seed, print_freq, early_stopping
         self.best: dict = {}
+        self._best_before: dict = {}  # until the epoch that is best now was saved
         self.finished_now = False  # the last epoch ended in this start
         at_most = most_at_once(save_every, keep, epochs, best=about.phase != "pretrain")
         check_space(workplace.folder, size_of_checkpoint(stepper, self.parts), at_most)
@@ -138,21 +155,21 @@ class Training:
             self._restore(resumed)
         within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
-        elsewhere = resumed is not None and resumed.path.parent.resolve() != workplace.folder.resolve()
-        if resumed and self.best and (elsewhere or best_kept(workplace.folder) not in (None, self.best["epoch"])):
-            where = f"stays in {resumed.path.parent}; here one" if elsewhere else "is no more in checkpoint-best.pth; it"
-            say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
-            self.best = {}
+        if resumed:
+            self._choose_best_anew_where_lost(resumed)
         if overwrite and distributed.is_main():
             clear(workplace.folder)
         self._begun_from = self._name_source(resumed)
         describe(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
+        if names := set_aside(workplace.folder, self._first_epoch):
+            say(f"note: this run goes back to epoch {self._first_epoch}; what is later is kept as {', '.join(names)}")
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
         step = within.get("step", 0)
         if step and resumed:
-            batch_size = resumed.options.get("batch_size", loader.batch_size)
-            step = same_place(step, batch_size, loader.batch_size, stepper.accum_iter)
+            before = resumed.options.get("batch_size", loader.batch_size) * resumed.content.get("processes", 1)
+            now = loader.batch_size * distributed.world_size()
+            step = same_place(step, before, now, stepper.accum_iter)
         self._first_step = min(step, self._steps_per_epoch)  # the set may have shrunk
         self._log = RunLog(
             *(workplace.folder, log_dir or workplace.folder),
@@ -201,6 +218,8 @@ class Training:
                 raise DiskError(f"{error}: {self._saver.way_on(error)}") from error
             except interruption.Stopped as stop:
                 epoch = self._epoch
+                if self.best.get("epoch") == epoch.number:  # it ended, and was not saved as the best
+                    self.best = self._best_before
                 self._saver.save(epoch.number - 1, epoch.done, epoch.averages)
                 distributed.barrier()  # whoever ends first would have the others killed
                 self._log.close()
@@ -215,7 +234,7 @@ class Training:
         """Whether an epoch's score, such as ``val_top1``, is above all before; then it is noted in ``best``."""
         if score <= self.best.get(name, -math.inf):
             return False
-        self.best = {"epoch": epoch.number, name: score}
+        self.best, self._best_before = {"epoch": epoch.number, name: score}, self.best
         return True
 
     def end_epoch(self, epoch: Epoch, values: dict, is_best: bool = False) -> None:
@@ -272,6 +291,7 @@ class Training:
             "variant": self._stepper.model.variant.plain(),
             **self._stepper.state_dict(),
             "best": self.best,
+            "processes": distributed.world_size(),
             "begun_from": self._begun_from,
         }
         for part in self.parts:
@@ -284,9 +304,24 @@ class Training:
             return resumed.content.get("begun_from")
         return self.about.source.named() if self.about.source and distributed.is_main() else None
 
+    def _choose_best_anew_where_lost(self, resumed: Checkpoint) -> None:
+        """Forget the best epoch where the run's folder does not hold it, and say so."""
+        folder, distant = self.workplace.folder, resumed.path.parent
+        elsewhere = distant.resolve() != folder.resolve()
+        lost = distributed.is_main() and bool(self.best) and (elsewhere or best_kept(folder) != self.best["epoch"])
+        if distributed.anyone(lost, together=True):
+            where = f"stays in {distant}; here one" if elsewhere else "is not in checkpoint-best.pth; it"
+            say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
+            self.best = {}
+
     def _restore(self, resumed: Checkpoint) -> None:
         """Take model, optimiser and parts from a checkpoint; say what is otherwise than it was."""
         content = resumed.content
+        decays = [options.get("layer_decay", 1.0) for options in (resumed.options, self.about.options)]
+        if decays[0] != decays[1] and 1 in decays:  # with 1, layers share the optimiser's groups
+            raise InputError(
+                f"--layer_decay {decays[1]:g}: {resumed.path} was made with {decays[0]:g}; leave the option out"
+            )
         if resumed.classes != self.about.classes:
             raise InputError(
                 f"{resumed.path} was trained on the classes {resumed.classes}, the data has {self.about.classes}"
@@ -330,6 +365,9 @@ def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
     ]
     if resumed.content.get("precision", precision) != precision:
         lines.append(f"the resumed run computed in {resumed.content['precision']}, this one computes in {precision}")
+    if resumed.content.get("processes", distributed.world_size()) != distributed.world_size():
+        before, now = resumed.content["processes"], distributed.world_size()
+        lines.append(f"--batch_size is for each process, and there were {before} in the resumed run and are {now} now")
     if resumed.content.get("format", 1) < 3:
         lines.append("validation images are resized bilinearly now, where the resumed run resized them bicubically")
     if options.get("intensity_range") and "intensity_range" not in resumed.options:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from util.data.copies import copies_of
+from util.data.copies import copies_of, without_copies
 from util.data.records import read_records
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
@@ -41,8 +41,9 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
         return History(set(), False, f"{path} does not say which images it was trained on")
     paths, unknown = set(), ""
     try:
-        records = read_records(Path(data_path), ("train",), ("train",), on_patient_leak="note", note=_ignore)
-        paths = {record.path for record in records}
+        records = read_records(Path(data_path), ("train", "val"), ("train",), on_patient_leak="note", note=_ignore)
+        train, val = ([record.path for record in records if record.split == split] for split in ("train", "val"))
+        paths = set(without_copies(train, val) if source.options.get("on_leak") == "drop" else train)
     except InputError:
         unknown = f"the training images of {path}, {data_path}, are not at hand"
     before = source.options.get("finetune") or source.options.get("init")
