@@ -57,7 +57,7 @@ def make_parser() -> Parser:
     add_augmentation_options(parser)
     add_model_options(parser)
     add_optimisation_options(parser)
-    running = add_running_options(parser)
+    running = add_running_options(parser, named="DATASET-NAME")
     add_figure_options(parser)
     running.add_argument("--evaluate", type=path, metavar="CHECKPOINT", help="only evaluate a checkpoint of this script")
     parser.groups["evaluation"].add_argument(

@@ -212,13 +212,13 @@ def add_optimisation_options(
     return group
 
 
-def add_running_options(parser: Parser) -> argparse._ArgumentGroup:
+def add_running_options(parser: Parser, named: str = "TASK-DATASET") -> argparse._ArgumentGroup:
     group = parser.groups["running"]
     group.add_argument(
         "--output_dir",
         type=path,
         metavar="DIR",
-        help="folder of its files (default: where --resume's checkpoint lies, else output_dir/TASK-DATASET)",
+        help=f"folder of its files (default: where --resume's checkpoint lies, else output_dir/{named})",
     )
     group.add_argument("--log_dir", type=path, metavar="DIR", help="folder for TensorBoard (default: the output folder)")
     group.add_argument(
