@@ -28,12 +28,12 @@ from util.system.console import say
 from util.system.errors import Incomplete, InputError
 from util.system.workplace import (
     check_evaluation_folder,
-    describe,
     named_folder,
     open_workplace,
+    write_run_json,
 )
 from util.training import decided
-from util.training.checkpoint import Checkpoint
+from util.training.checkpoint import Checkpoint, file_sha256
 from util.weights.into_model import load_encoder
 
 
@@ -100,8 +100,9 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     probabilities = torch.from_numpy(decision.probabilities(logits.numpy()))
     metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
-    of = {"checkpoint": str(evaluated.path), "checkpoint_sha256": None, "data_path": args.data_path, "split": split}
-    results = of | complete(
+    about = {"checkpoint": str(evaluated.path), "checkpoint_sha256": None, "split": split}
+    about["data_path"] = str(Path(args.data_path).resolve())
+    results = about | complete(
         *(metrics, images, probabilities.numpy()),
         training_paths=training_paths,
         chosen=[*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else [],
@@ -112,8 +113,8 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     if choice:
         decided.save(source, evaluated.path, decision)
         distributed.barrier()
-    results["checkpoint_sha256"] = replace(evaluated).sha256
-    describe(workplace, "eval", parsed.plain(args), resumed=source)
+    results["checkpoint_sha256"] = file_sha256(evaluated.path)  # that of the file as it is now
+    write_run_json(workplace, "eval", parsed.plain(args), resumed=source)
     written = write_evaluation(workplace.folder, results, predictions, decision, features.numpy() if args.features else None)
     say(f"evaluated: {split}")
     say(in_words(results))
@@ -151,7 +152,7 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
     done = files.some(read)
     predictions = Predictions(done.paths, decision.probabilities(logits[read].numpy()), classes, patients=done.patients)
     prediction.clear_prediction(workplace.folder)
-    describe(workplace, "predict", parsed.plain(args), resumed=source)
+    write_run_json(workplace, "predict", parsed.plain(args), resumed=source)
     overlays = draw_overlays(workplace.folder, model, images, inference, args.map, read) if args.overlays else None
     written = prediction.write_prediction(
         *(workplace.folder, predictions, decision),

@@ -7,7 +7,7 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while libraries load ends without a traceback
 
-from util.options.finetuning import get_args, goes_on, protocol_of, recorded_options
+from util.options.finetuning import get_args, protocol_of, recorded_options
 from util.system.errors import InputError, run_script
 
 if __name__ == "__main__":  # --help and wrong options are answered before the imports below, which take seconds
@@ -102,12 +102,6 @@ def erasing_of(args: argparse.Namespace, device: torch.device) -> RandomErasing 
     return RandomErasing(args.reprob, mode=args.remode, max_count=args.recount, device=device) if args.reprob else None
 
 
-def find_source(args: argparse.Namespace) -> Checkpoint | None:
-    """The checkpoint to go on from, or to begin from; None: random weights."""
-    resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
-    return resumed or (load_weights(args.finetune) if args.finetune else None)
-
-
 def main() -> None:
     args = get_args()
     if args.eval or args.predict:
@@ -115,10 +109,11 @@ def main() -> None:
 
         used = load_weights(args.resume)
         use = evaluate_finetune.evaluate if args.eval else evaluate_finetune.predict
-        return use(get_args(recorded=recorded_options(args, used)), used)
-    source = find_source(args)
-    args = get_args(recorded=recorded_options(args, source))
-    resumed = source if source and goes_on(args, source) else None
+        return use(get_args(recorded=recorded_options(args, used=used)), used)
+    resumed = find_resumed(args.resume, "finetune", folder_of(args, "finetune"))
+    initial = load_weights(args.finetune) if args.finetune and not resumed else None
+    args = get_args(recorded=recorded_options(args, resumed, initial))
+    source = resumed or initial
 
     # what can be wrong is found before any image is read
     train_files, val_files = open_for_training(
@@ -152,8 +147,10 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
-    train_images, val_images = open_images(train_files, val_files, **reading)
+    train_images, val_images = open_images(
+        train_files, val_files, cache=args.cache, on_bad=args.on_bad_image, reading=parsed.reading(args)
+    )
+    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     checks.batches(args.batch_size, args.accum_iter, len(train_images))  # some may have been skipped
     lesion_masks = find_masks(val_images, args.lesion_masks)
     masked_epochs = range(args.epochs - args.unmasked_epochs if args.masking != "none" else 0)
@@ -194,7 +191,6 @@ def main() -> None:
         **parsed.of_training(args),
         resumed=resumed,
     )
-    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():
@@ -215,7 +211,7 @@ def main() -> None:
                 values |= maps.summary()
             results, probabilities = engine.evaluate(judged, val_images, inference)
             values |= {f"val_{name}": results[name] for name in LOGGED}
-            is_best = training.is_best(epoch, "val_top1", values["val_top1"])
+            is_best = training.note_score(epoch, "val_top1", values["val_top1"])
             preview_due = (epoch.number + 1) % (args.preview_every or args.loc_interval) == 0
             if preview_due or training.ends_after(epoch.number):
                 values |= localise(

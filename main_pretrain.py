@@ -90,8 +90,10 @@ def main() -> None:
         compile_model(model)
 
     # images, the maps of the training images, and how both are used
-    reading = {"cache": args.cache, "on_bad": args.on_bad_image, "reading": parsed.reading(args)}
-    train_images, val_images = open_images(train_files, val_files, **reading)
+    train_images, val_images = open_images(
+        train_files, val_files, cache=args.cache, on_bad=args.on_bad_image, reading=parsed.reading(args)
+    )
+    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     checks.batches(args.batch_size, args.accum_iter, len(train_images))  # some may have been skipped
     lesion_masks = find_masks(val_images, args.lesion_masks)
     sam_epochs = range(args.sam_epoch if args.masking == "attention" else args.epochs, args.epochs)
@@ -110,7 +112,7 @@ def main() -> None:
     )
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
-    random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)
+    random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)  # with equal weights: MAE's masking
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
     preview = Preview(val_images, inference, args.map, sam, decision_title, args.model, args.figure_width)
 
@@ -127,7 +129,6 @@ def main() -> None:
         **parsed.of_training(args),
         resumed=resumed,
     )
-    note_skipped(workplace.folder / "skipped.txt", train_images, val_images)
     say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():

@@ -23,21 +23,13 @@ class Attention(vision_transformer.Attention):
 
     Attributes:
         record: keep the softmax attention of the next ``forward`` (costs its memory; off in training).
-        attn: the last attention kept, ``[B, heads, N, N]``, or None.
+        attn: the last attention kept, ``[B, heads, N, N]`` with the class token first, or None.
     """
 
     def __init__(self, dim: int, num_heads: int, qkv_bias: bool):
         super().__init__(dim, num_heads=num_heads, qkv_bias=qkv_bias)
         self.record = False
         self.attn: Tensor | None = None
-
-    def get_attn(self, attn: Tensor) -> None:
-        """Keep a softmax attention; ``forward`` calls it when ``record`` is set."""
-        self.attn = attn
-
-    def return_attn(self) -> Tensor | None:
-        """The last softmax attention kept, ``[B, heads, N, N]`` with the class token first, or None."""
-        return self.attn
 
     def forward(self, x: Tensor, **_) -> Tensor:
         """``[B, N, D]`` to ``[B, N, D]``. (timm passes attention masks, always None here.)"""
@@ -47,7 +39,7 @@ class Attention(vision_transformer.Attention):
         if self.record or (x.device.type == "cpu" and q.dtype != torch.float32):
             attention = (q * self.scale @ k.transpose(-2, -1)).softmax(-1)
             if self.record:
-                self.get_attn(attention)
+                self.attn = attention
             x = attention @ v
         else:
             x = F.scaled_dot_product_attention(q, k, v)
@@ -60,7 +52,7 @@ class Attention(vision_transformer.Attention):
             x: ``[B, N, D]``, the (normalised) tokens that ``forward`` would take.
 
         Returns:
-            ``[B, heads, N]`` float32: the first row of what ``return_attn`` would give.
+            ``[B, heads, N]`` float32: the first row of what ``attn`` would be.
         """
         width = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
@@ -227,7 +219,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
         with torch.enable_grad(), recorded(layers):
             logits = self.classify(images)
             predicted = logits.detach().argmax(-1, keepdim=True)
-            attention = [layer.return_attn() for layer in layers]
+            attention = [layer.attn for layer in layers]
             gradients = torch.autograd.grad(logits.gather(1, predicted).sum(), attention)
         read = torch.zeros(attention[0].shape[0], attention[0].shape[-1], device=images.device)
         if self.global_pool == "token":

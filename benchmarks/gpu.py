@@ -28,6 +28,9 @@ class Step(NamedTuple):
     limit: float  # seconds
 
 
+MADE_UP = "gpu-phantoms"  # a name that nobody else gives
+
+
 class Outcome(NamedTuple):
     name: str
     ended: str
@@ -51,7 +54,7 @@ def steps(options: argparse.Namespace, folder: Path) -> list[Step]:
         listed.append(Step(f"memory at batch {size}", command, 90))
     data, training = options.data_path, ["--input_size", str(options.input_size), "--device", options.device]
     if not data:
-        data = str(folder / "phantoms")
+        data = str(folder / MADE_UP)
         listed.append(
             Step("phantoms", ["-m", "util.phantom", data, "--train", "1024", "--val", "128", "--size", "224"], 120)
         )
@@ -146,7 +149,7 @@ def main() -> None:
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     if not options.data_path:
-        shutil.rmtree(folder / "phantoms", ignore_errors=True)  # of an earlier time
+        shutil.rmtree(folder / MADE_UP, ignore_errors=True)  # of an earlier time
     log = folder / "gpu.txt"
     log.write_text(f"{' '.join(sys.argv)}\n")
     outcomes = [run(step, log) for step in steps(options, folder)]

@@ -221,9 +221,9 @@ def open_split(root: str, split: str, img_ext: str, mask_ext: str, num_classes: 
     return pairs
 
 
-def training_paths(root: str, img_ext: str) -> list[str]:
-    """The training images where they are at hand, to know which of them are evaluated."""
-    return sorted(map(str, (Path(root) / "train" / "images").glob(f"*{img_ext}")))
+def image_paths(root: str, split: str, img_ext: str) -> list[str]:
+    """The images of a split, none where they are not at hand."""
+    return sorted(map(str, (Path(root) / split / "images").glob(f"*{img_ext}")))
 
 
 def seen_files(*splits: Pairs) -> SeenFiles:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from segmentation import engine, metrics, pictures
-from segmentation.data import Pairs, open_split, resize, training_paths
+from segmentation.data import Pairs, image_paths, open_split, resize
 from segmentation.intervals import intervals
 from segmentation.losses import LOSSES
 from segmentation.metrics import Counts
@@ -19,7 +19,7 @@ from util.options.parsed import plain, reading
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
-from util.system.workplace import check_evaluation_folder, describe, open_workplace
+from util.system.workplace import check_evaluation_folder, open_workplace, write_run_json
 from util.training import checkpoint
 
 
@@ -47,19 +47,19 @@ def evaluate_only(args) -> None:
     )
     load(model, source.parameters, args.evaluate)
     departing = departures(args)
-    describe(workplace, "eval", plain(args), departing, resumed=source)
+    write_run_json(workplace, "eval", plain(args), departing, resumed=source)
     say(protocol.describe(args.protocol, departing))
     model.to(workplace.device)
     whole = resize(size, args.antialias)
-    trained_on = training_paths(args.root, args.img_ext)
-    if source.options.get("on_leak") == "drop" and split == "val":
-        trained_on = without_copies(trained_on, pairs.paths)
+    trained_on = image_paths(args.root, "train", args.img_ext)
+    if source.options.get("on_leak") == "drop":
+        trained_on = without_copies(trained_on, image_paths(args.root, "val", args.img_ext))
     results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
     results = {
-        **{"checkpoint": args.evaluate, "checkpoint_sha256": source.sha256, "data_path": args.root, "split": split},
-        **{"protocol": args.protocol, "input": list(size)},
+        **{"checkpoint": args.evaluate, "checkpoint_sha256": source.sha256, "split": split},
+        **{"data_path": str(Path(args.root).resolve()), "protocol": args.protocol, "input": list(size)},
         **results,
         "intervals": intervals(counts, pairs.classes),
         **remarks(pairs, counts, trained_on, split == "val" and source.is_best, args.batch_size),

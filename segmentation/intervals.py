@@ -47,7 +47,7 @@ def intervals(counts: Counts, classes: list[str], resamples: int = 1000, seed: i
 
 
 def weighted(counts: Counts, weights: torch.Tensor) -> dict[tuple[str, str], np.ndarray]:
-    """The metrics of sets in which each image is there so often as ``weights`` ``[R, N]`` say, each ``[R, classes]``.
+    """The metrics of sets in which each image occurs as often as ``weights`` ``[R, N]`` says, each ``[R, classes]``.
 
     NaN where a metric is not defined in a set.
     """

@@ -136,7 +136,7 @@ def main() -> None:
             values |= {f"val_{name}_batches": results["batch_averaged"][name] for name in ("iou", "dice")}
             if isinstance(schedule, Plateau):
                 schedule.observe(results["loss"])
-            training.end_epoch(epoch, values, training.is_best(epoch, score, values[score]))
+            training.end_epoch(epoch, values, training.note_score(epoch, score, values[score]))
         if score in training.best:
             say(f"best epoch {training.best['epoch']}: {best_in_words(training.best, score, args.batch_size)}")
     training.close()

@@ -216,6 +216,7 @@ def test_what_changes_no_figure_may_change_and_reaches_evaluations_and_pictures(
     for name in ("roc", "confusion", "reliability"):
         assert 'width="283.' in (folder / f"{name}.svg").read_text()  # points, which are 100 mm
     assert call(cross_validate.main, monkeypatch, *words, "--on_leak", "drop") == 2
+    assert cross_validate.options_of_evaluation(["--on_leak", "drop", "--amp", "fp32"]) == ["--amp", "fp32"]
 
 
 def test_copies_are_refused_before_any_training(folds, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from util.report.__main__ import render
 from util.system import interruption
 from util.training import checkpoint
 from util.training.log import Averages
-from util.training.run import Training, changes, same_place
+from util.training.run import Training, changes, same_place, set_aside
 from util.training.save_every import SaveEvery
 from util.training.saver import Saver
 
@@ -240,6 +240,20 @@ def test_what_a_run_goes_back_behind_is_set_aside(call, finetuned, phantoms, tmp
     assert sha256((folder / "checkpoint-2-before.pth").read_bytes()).digest() == digest and not left.exists()
     assert [path.name for path in checkpoint.numbered(folder)] == ["checkpoint-1.pth", "checkpoint-0.pth"]
     assert not (folder / "sheet-8.png").exists()
+    assert {"checkpoint-last-before.pth", "checkpoint-2-before.pth"} <= {path.name for path in folder.iterdir()}
+    assert checkpoint.load(folder / "checkpoint-best.pth").content["epoch"] < 2
+    (folder / "checkpoint-2.pth").write_bytes(b"another")
+    assert set_aside(folder, 2) == ["checkpoint-2-before2.pth"]
+    assert sha256((folder / "checkpoint-2-before.pth").read_bytes()).digest() == digest
+
+
+def test_a_fine_tuning_that_began_from_a_file_in_its_own_folder_goes_on(call, finetuned, phantoms, tmp_path):
+    folder = shutil.copytree(finetuned, tmp_path / "run")
+    command = f"main_finetune.py --finetune {folder / 'checkpoint-last.pth'} --epochs 1 --warmup_epochs 0 {TINY_FINETUNE}"
+    command += f" --output_dir {folder} --data_path {phantoms}"
+    assert call(f"{command} --overwrite")[0] == 0
+    status, out, err = call(f"{command} --resume auto")
+    assert status == 0 and "resuming" in out and "nothing to do" in out, err
 
 
 def test_another_source_of_maps_makes_them_anew(call, finetuned, phantoms, tmp_path):

@@ -70,6 +70,9 @@ def test_schedule_and_scalars_in_tensorboard(phantoms, tmp_path):
         expected = peak * epoch / 2 if epoch < 2 else peak * 0.5 * (1 + math.cos(math.pi * (epoch - 2) / 3))
         assert rate == pytest.approx(expected, rel=1e-5, abs=1e-12)
     assert "epoch/loss_pixels" in events.Tags()["scalars"] and "sheet" in events.Tags()["images"]
+    run_here(f"{command} --data_path {phantoms} --output_dir o --log_dir tb --epochs 6 --resume auto", tmp_path)
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()  # what went before is kept
+    assert [event.step for event in events.Scalars("epoch/loss_pixels")] == [3 * epoch + 2 for epoch in range(6)]
 
 
 def test_files_and_log_of_a_fine_tuning(finetuned):

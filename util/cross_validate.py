@@ -90,7 +90,7 @@ def settle(args: argparse.Namespace, words: list[str], folds: list[Fold]) -> dic
         chosen = finetuning.get_args([*words, *data])
         if chosen.finetune:
             source = load_weights(chosen.finetune, weights=False)
-            chosen = finetuning.get_args([*words, *data], finetuning.recorded_options(chosen, source))
+            chosen = finetuning.get_args([*words, *data], finetuning.recorded_options(chosen, initial=source))
         checks.batches(chosen.batch_size, chosen.accum_iter, train)
         return {"finetune": plain(chosen)}
     if any(word.split("=")[0] == "--finetune" for word in words):
@@ -194,16 +194,23 @@ def run_fold(args: argparse.Namespace, words: list[str], fold: Fold) -> None:
         start = ["--finetune", str(folder / "pretrain" / "checkpoint-last.pth")]
         train(fold, "main_pretrain.py", [*args.pretrain, *data], folder / "pretrain")
     train(fold, "main_finetune.py", [*words, *start, *data], folder / "finetune")
-    options = argparse.ArgumentParser(allow_abbrev=False)
-    for name in OF_EVALUATION:
-        options.add_argument(name, nargs="+", default=[])
-    chosen = vars(options.parse_known_args(words)[0])
-    more = [word for name, values in chosen.items() if values for word in (f"--{name}", *values)]
+    more = options_of_evaluation(words)
     source = folder / "finetune" / f"checkpoint-{args.checkpoint}.pth"
     command = ["--eval", "--split", "test", "--resume", str(source), *data, *more, *(["--ordered"] if args.ordered else [])]
     script = str(child.ROOT / "main_finetune.py")
     command += ["--output_dir", str(folder / "test"), "--overwrite"]
     child.run([script, *command], f"fold {fold.number}, test", folder / "test" / "output.txt")
+
+
+def options_of_evaluation(words: list[str]) -> list[str]:
+    """Those of the options of a fine-tuning that its evaluation has too."""
+    options = argparse.ArgumentParser(allow_abbrev=False)
+    for name in OF_EVALUATION:
+        options.add_argument(name, nargs="+", default=[])
+    chosen = vars(options.parse_known_args(words)[0])
+    if chosen["on_leak"] == ["drop"]:  # that is for training
+        del chosen["on_leak"]
+    return [word for name, values in chosen.items() if values for word in (f"--{name}", *values)]
 
 
 def train(fold: Fold, script: str, options: list[str], folder: Path) -> None:

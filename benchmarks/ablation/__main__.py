@@ -53,7 +53,7 @@ def get_options() -> argparse.Namespace:
 
 
 def every_nth(source: Path, part: Path, every: int) -> Path:
-    """A data set of links to every Nth training image of each class, in the order of their names, and to all else."""
+    """A data set of links to every Nth training image of each class, by name, and to ``val/`` and ``masks/``."""
     train = source / "train"
     images = [Path(path) for name in class_names(train) for path in images_below(train / name)[::every]]
     rest = [source / name for name in ("val", "masks") if (source / name).is_dir()]

@@ -56,11 +56,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.list:
         return print("\n".join(f"{name}:\n    {run.command()}" for name, run in RUNS.items()))
-    if options.run:
-        do(RUNS[options.run])
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if options.run in results:
-        print(f"kept: the figures of {options.run} on record; without its entry in {RESULTS.name} yours are taken")
+        print(f"note: the figures of {options.run} on record stay; remove its entry from {RESULTS.name} to record yours")
+    if options.run:
+        do(RUNS[options.run])
     for name, run in RUNS.items():
         if name not in results and (ROOT / "runs" / name / "ended").exists():
             figures = gather(ROOT / "runs" / name, ROOT / "data" / run.data, run.pretrains)

@@ -22,7 +22,7 @@ def test_every_command_is_one_that_its_script_takes(tmp_path, monkeypatch):
     assert [command[0] for command in commands if command[0] in parsers] == list(parsers)
     for command in commands:
         if command[0] in parsers:
-            assert parsers[command[0]](command[1:]).data_path == str(tmp_path / "phantoms")
+            assert parsers[command[0]](command[1:]).data_path == str(tmp_path / "gpu-phantoms")
         elif command[1] == "benchmarks.speed":
             monkeypatch.setattr(sys, "argv", command[1:])
             assert get_options().batch_size in OPTIONS.batch_sizes

@@ -116,8 +116,8 @@ def test_the_commands_of_the_page(export, tmp_path):
     _, path = classifier(tmp_path)
     for options, to in commands:
         if to in ("timm", "safetensors") or (to == "hf" and find_spec("transformers")):
-            status, _, err = export(path, *options.replace("DIR", str(tmp_path / to)).split())
-            assert status == 0 and (tmp_path / to / "README.md").exists(), err
+            status, _, err = export(path, *options.replace("DIR", str(tmp_path / "out")).split())
+            assert status == 0 and (tmp_path / f"out-{to}" / "README.md").exists(), err
 
 
 def test_timm_by_the_call_alone_where_its_config_cannot_say_it(export, tmp_path):

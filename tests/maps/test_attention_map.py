@@ -21,7 +21,7 @@ def slow_map(model, images):
     last.record = True
     model(images)
     last.record = False
-    attention = last.return_attn()
+    attention = last.attn
     assert attention.shape == (len(images), last.num_heads, 26, 26)
     maps = []
     for image in attention:
@@ -43,16 +43,16 @@ def test_map_equals_that_of_the_full_softmax(encoder):
 def test_attention_is_kept_only_on_request(encoder):
     images = torch.randn(2, 3, 40, 40)
     attention = encoder.blocks[-1].attn
-    assert attention.return_attn() is None
+    assert attention.attn is None
     encoder(images)
     encoder.attention_maps(images)
     encoder.relevance_map(images)
-    assert all(block.attn.return_attn() is None for block in encoder.blocks)
+    assert all(block.attn.attn is None for block in encoder.blocks)
     attention.record = True
     encoder(images)
-    kept = attention.return_attn()
+    kept = attention.attn
     torch.testing.assert_close(kept.sum(-1), torch.ones(2, 3, 26))
-    assert all(block.attn.return_attn() is None for block in encoder.blocks[:-1])
+    assert all(block.attn.attn is None for block in encoder.blocks[:-1])
 
 
 def test_recording_does_not_change_the_result(encoder):

@@ -106,7 +106,7 @@ class SeenFiles:
         return {"files": self.hashes}
 
     def load_state_dict(self, content: dict) -> None:
-        """Say where the files of a checkpoint are others than now; checkpoints from before have none."""
+        """Say where the files of a checkpoint differ from those of now; older checkpoints record none."""
         for split, before in content.get("files", {}).items():
             if split in self.hashes and (line := changes(before, self.hashes[split], self.names[split])):
                 say(f"note: the images of {split} are not those of the resumed run: {line}")

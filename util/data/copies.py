@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from util.data.folders import LabelledFiles, has_split, open_splits
-from util.data.records import counted, some
+from util.data.records import counted, read_records, some
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -121,11 +121,13 @@ def open_for_evaluation(
     )
     by_name = dict(zip(splits, opened, strict=True))
     train, files = by_name.get("train"), by_name[split]
-    if train and on_leak == "error":
-        answer_leak(train, files, groups_of_copies([*files.paths, *train.paths]), on_leak)
     training = train.paths if train else []
-    if trained_without_copies and "val" in by_name:
-        training = without_copies(training, by_name["val"].paths)
+    if trained_without_copies:
+        records = read_records(Path(data_path), ("val",), (), on_patient_leak="note", note=lambda _: None)
+        training = without_copies(training, [record.path for record in records])
+    if on_leak == "error":
+        groups = groups_of_copies([*files.paths, *training])
+        indices_to_train_on(training, files.paths, files.split, groups, on_leak)
     return training, files, (by_name["val"] if with_val else None)
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class WholeImages(Protocol):
-    """Images that can be counted and read by index, ``[3, H, W]`` uint8, and what to call them."""
+    """Images that can be counted and read by index, ``[3, H, W]``, 0 to 255 (uint8, or float32 of more bits), and a name."""
 
     split: str
 
@@ -58,7 +58,7 @@ class SeededDataset(Dataset, ABC):
         """A dictionary of tensors, ``image`` and ``index`` among them.
 
         Args:
-            number: of the image; one set's length more for each time that it came in this epoch before.
+            number: the index of the image, plus the length of the set for each earlier draw of it in this epoch.
         """
         times, index = divmod(number, len(self))
         seed_everything(self.seed, "image", int(self._epoch), index, *([times] if times else []))

@@ -33,7 +33,7 @@ class Reading:
 
     @property
     def said(self) -> dict:
-        """What is not as it is without options, ready for JSON; :meth:`of` reads it."""
+        """The options that were given, ready for JSON; :meth:`of` reads them."""
         return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
 
     @property

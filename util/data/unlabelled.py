@@ -14,6 +14,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from util.data import readers
 from util.data.images import read_image
 from util.data.readers import is_image
+from util.data.readers.base import NoDataSet
 from util.data.reading import AS_IT_IS, Reading
 from util.data.tables import read_table
 from util.data.walk import is_hidden
@@ -57,11 +58,22 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     """
     patient_of: dict[str, str | None] = {}
     known_as: dict[str, str] = {}  # the first name of a file
+    real: dict[str, str] = {}  # where a folder is
+
+    def place(path: str) -> str:
+        """Where a file lies, whatever way leads there; a link to a file lies where it is."""
+        folder, name = os.path.split(path)
+        return os.path.join(real.get(folder) or real.setdefault(folder, os.path.realpath(folder)), name)
+
+    def plain(path: str) -> str:
+        """A path without detours; "LINK/.." is not what it seems, and stays."""
+        shorter = os.path.normpath(path)
+        return shorter if shorter == path or place(shorter) == place(path) else path
+
     for path in given:
         if os.path.isdir(path):
             listed = dict.fromkeys(images_in(path, option))
-        elif held := readers.entries(file := readers.file_of(os.path.normpath(path))):
-            named = os.path.normpath(path)
+        elif held := readers.entries(file := readers.file_of(named := plain(path))):
             listed = {entry.path: None for entry in held if f"{entry.path}{os.sep}".startswith(f"{named}{os.sep}")}
             if not listed:
                 raise InputError(f"{option} {path}: {file} has no such image; the first one is {held[0].path}")
@@ -72,9 +84,8 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
         else:
             listed = {path: None}
         for name, patient in listed.items():
-            plain = os.path.normpath(name)
-            plain = plain if _place(plain) == _place(name) else name  # "LINK/.." is not what it seems
-            name = known_as.setdefault(_place(plain), plain)
+            name = plain(name)
+            name = known_as.setdefault(place(name), name)
             before = patient_of.setdefault(name, patient)
             if patient and before not in (None, patient):
                 raise InputError(f"{option}: {name} is of the patients {before} and {patient}; name it once")
@@ -83,20 +94,16 @@ def find_files(given: list[str], option: str = "--predict") -> Files:
     return Files(list(patient_of), patients if len(patients) == len(patient_of) else None)
 
 
-def _place(path: str) -> str:
-    """Where a file lies, whatever way leads there; a link to a file lies where it is."""
-    folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder), name)
-
-
 def images_of(file: str) -> list[str]:
     """The image of a file by the file's name; those of a whole data set (MedMNIST's) by theirs; none of any other file."""
     if not is_image(file):
         return []
     try:
         held = None if file.lower().endswith(IMG_EXTENSIONS) else readers.entries(file)
-    except InputError:  # it looks like a data set and is none
+    except NoDataSet:
         return []
+    except InputError:  # reading it will say what is wrong
+        return [file]
     return [file] if held is None else [entry.path for entry in held]
 
 

@@ -25,7 +25,7 @@ def overlay(image: Tensor, attention: Tensor) -> Image.Image:
     """The image, and right of it the image in grey under its map; smaller than the file where it is large.
 
     Args:
-        image: ``[3, H, W]`` uint8.
+        image: ``[3, H, W]``, 0 to 255.
         attention: its map ``[gh, gw]`` in [0, 1], of the whole image whatever its shape.
     """
     scale = min(1.0, LARGEST / max(image.shape[1:]))

@@ -15,9 +15,10 @@ TOO_GOOD = {
 }
 
 
-def by_numbers(name: str) -> list[int | str]:
+def by_numbers(name: str) -> list[float | str]:
     """A key that sorts names by the numbers in them: grade2 before grade10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def remarks(
@@ -42,7 +43,7 @@ def remarks(
         ``without_copies``, the metrics of the others (None where there are no others).
     """
     lines, more = [f"the {each} was {TOO_GOOD[each]} would not" for each in chosen], {}
-    if ordered and sorted(classes, key=by_numbers) != list(classes):
+    if ordered and sorted(classes) == list(classes) != sorted(classes, key=by_numbers):
         lines.append(f"the grades count in the order {', '.join(classes)}: name them with as many digits, such as 01 and 10")
     groups = groups_of_copies([*paths, *training_paths])
     if odd := labels_at_odds(groups, {path: classes[label] for path, label in zip(paths, labels.tolist(), strict=False)}):

@@ -123,7 +123,7 @@ def chosen(exported: Exported) -> str:
 def find_metrics(checkpoint: Path, sha256: str | None, given: Path | None) -> dict | None:
     """The evaluation of a checkpoint: the metrics.json that is given, else the one beside it where it is of that checkpoint.
 
-    Checkpoints are told apart by what they hold; evaluations of before that was noted, by where they lie.
+    They are compared by SHA-256; evaluations from before hashes were recorded, by path.
 
     Raises:
         InputError: where the given one cannot be read, or is of another checkpoint.

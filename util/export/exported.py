@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -89,10 +88,6 @@ def need(option: str, *packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise InputError(f"--to {option} needs {' and '.join(missing)}: pip install -r requirements-export.txt")
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def preprocessing(exported: Exported) -> dict:

@@ -15,10 +15,10 @@ from util.export.exported import (
     need,
     preprocessing,
     refuse_without_head,
-    write_json,
 )
 from util.masking import Split
 from util.system.errors import InputError
+from util.system.text import write_json
 from util.weights.hugging_face import DECODER_BLOCKS, FAMILIES, IN_BLOCK, Family, names
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from util.export.exported import Exported, Written, largest_difference, need, preprocessing, write_json
+from util.export.exported import Exported, Written, largest_difference, need, preprocessing
 from util.maps import sources
 from util.maps.attention import average_heads
 from util.system.errors import InputError
+from util.system.text import write_json
 
 OPSET = 20
 ONE_FILE = 1.5e9  # bytes: a larger model has its weights in a file beside, as protobuf holds 2 GB at most

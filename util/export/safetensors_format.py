@@ -4,7 +4,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from util.export.exported import WEIGHTS, Exported, Written, preprocessing, write_json
+from util.export.exported import WEIGHTS, Exported, Written, preprocessing
+from util.system.text import write_json
 
 
 def write(exported: Exported, folder: Path) -> Written:

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from util.export.exported import WEIGHTS, Exported, Written, largest_difference, write_json
+from util.export.exported import WEIGHTS, Exported, Written, largest_difference
+from util.system.text import write_json
 from util.variant import MAE
 
 NAMES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 1024: "vit_large_patch16_224"}

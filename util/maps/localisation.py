@@ -22,7 +22,7 @@ def localise(
     """Where every source's map looks, on the images that have a lesion mask; empty when none has.
 
     Args:
-        images: of the validation set; masks: a file or None for each, from :func:`find_masks`.
+        images: of the set; masks: a file or None for each, from :func:`find_masks`.
         used: the source in use.
         sam: the rule that draws by its maps, or None where none does.
 
@@ -48,8 +48,8 @@ def localise(
 def find_masks(images: Images, folder: str | None) -> list[Path | None]:
     """Lesion mask file of each image, None where there is none.
 
-    ``folder`` holds ``CLASS/NAME.png`` or ``NAME.png`` for the images of ``DIR/val``; without it, ``DIR/masks/val`` is
-    used when it is there.
+    ``folder`` holds ``CLASS/NAME.png`` or ``NAME.png`` for the images; without it, ``DIR/masks/SPLIT`` is used where it is
+    there.
 
     Raises:
         InputError: when ``folder`` is given and holds no mask of any image.

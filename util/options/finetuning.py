@@ -1,7 +1,6 @@
 """The options of main_finetune.py, and what a checkpoint says of them."""
 
 import argparse
-from pathlib import Path
 
 from util.data.reading import Reading
 from util.maps import sources
@@ -16,10 +15,9 @@ ABOUT = (
     "Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or "
     "evaluate it with --eval, or classify new images with --predict."
 )
-# masking None: on all patches, unless ratios are given
 PROTOCOLS: dict[str, dict] = {
     "paper": {"masking": "attention"},
-    "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless ratios are given
+    "tuned": {"masking": None, "mask_ratio": None, "throw_ratio": None},  # on all patches, unless a ratio is typed
 }
 OF_READING = tuple(Reading.__dataclass_fields__)
 OF_MAPS = ("map", "map_temperature", "masking", "mask_ratio", "throw_ratio", "protocol")
@@ -102,29 +100,33 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
     return args
 
 
-def recorded_options(args: argparse.Namespace, source: Checkpoint | None) -> dict:
-    """What a checkpoint says of the options: all when a run goes on; where it is used those of its model, its maps and how
-    images are read; else the shape.
+def recorded_options(
+    args: argparse.Namespace,
+    resumed: Checkpoint | None = None,
+    initial: Checkpoint | None = None,
+    used: Checkpoint | None = None,
+) -> dict:
+    """What a checkpoint says of the options that are not typed.
 
-    Classes, map and masking of a pre-training are no matter of the fine-tuning that begins from it.
+    Args:
+        args: the command line.
+        resumed: of the run that goes on: all its options.
+        initial: to begin from: the shape of its encoder. Its classes, map and masking are no matter of the fine-tuning.
+        used: by ``--eval`` or ``--predict``: also its pooling, its maps and how images are read.
     """
-    if source is None:
+    if resumed:
+        return options_to_go_on_with(resumed)
+    source = initial or used
+    if not source:
         return {}
-    if goes_on(args, source):
-        return options_to_go_on_with(source)
     shape: dict = {"input_size": source.input_size, "patch_size": source.shape.patch_size}
     if not args.model:
         shape["model"] = source.encoder_name(ENCODERS)
-    if args.eval or args.predict or source.is_finetuned:
+    if used or source.is_finetuned:
         shape["pool"] = source.pooling
-    if args.eval or args.predict:
+    if used:
         shape |= {name: source.options[name] for name in (*OF_MAPS, *OF_READING) if name in source.options}
     return shape
-
-
-def goes_on(args: argparse.Namespace, source: Checkpoint) -> bool:
-    """Whether a checkpoint is of the run that goes on, and not one to use as it is or to begin from."""
-    return bool(args.resume) and not args.eval and not args.predict and source.path != Path(args.finetune or "")
 
 
 def protocol_of(args: argparse.Namespace) -> argparse.Namespace:

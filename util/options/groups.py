@@ -1,4 +1,4 @@
-"""The options that both entry scripts have, in groups. Names follow MAE's."""
+"""The options that the scripts share, in groups. Names follow MAE's."""
 
 import argparse
 
@@ -52,7 +52,8 @@ def add_data_options(parser: Parser) -> None:
         "--on_bad_image",
         choices=("error", "skip"),
         default="error",
-        help="an image that cannot be read ends the run before any work, or is left out and listed in skipped.txt",
+        help="an image that cannot be read ends the run before any work, or is left out and listed in skipped.txt (in "
+        "skipped-eval.txt by --eval)",
     )
     add_reading_options(group)
     group.add_argument(

@@ -28,7 +28,7 @@ from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interv
 from util.options.parser import PlainParser
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
-from util.training.checkpoint import Checkpoint
+from util.training.checkpoint import file_sha256
 
 CITATION = """@article{mao2023msmae,
   title   = {Medical supervised masked autoencoders: Crafting a better masking strategy and efficient fine-tuning
@@ -194,7 +194,7 @@ def segmentation_tables(results: dict) -> list[dict]:
 def changed_since(results: dict) -> list[str]:
     """A note where the checkpoint that was evaluated has become another one since."""
     path, before = Path(results["checkpoint"]), results.get("checkpoint_sha256")
-    if not (before and path.is_file()) or Checkpoint(path, {}).sha256 == before:
+    if not (before and path.is_file()) or file_sha256(path) == before:
         return []
     return ["The checkpoint has changed since: these figures and pictures are of what it was before. Evaluate it anew."]
 

@@ -1,4 +1,4 @@
-"""Another script, run as a user runs it: its lines are passed on and kept, and what asks us to stop asks it."""
+"""Another script, run as a user runs it: its lines are passed on and kept, and signals that stop us stop it too."""
 
 import signal
 import subprocess

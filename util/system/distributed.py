@@ -48,10 +48,11 @@ def wrap(model: nn.Module) -> nn.Module:
 
 def average(values: Tensor) -> Tensor:
     """Mean of a tensor over processes."""
-    if dist.is_initialized():
-        dist.all_reduce(values)
-        values = values / world_size()
-    return values
+    if not dist.is_initialized():
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values / world_size()
 
 
 def anyone(number: int, together: bool) -> int:

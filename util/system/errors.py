@@ -27,7 +27,7 @@ class Incomplete(Exception):
 
 
 class Stopped(Exception):
-    """Training was asked to stop by ``signal``; nothing is half done."""
+    """Training was asked to stop by the signal ``number``; nothing is half done."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from util.system.text import readable
 RUN_FILES = (
     *("checkpoint-*.pth", ".checkpoint-*.tmp", "events.out.tfevents.*"),
     *("sheet-*.png", "sheet-*.pdf", "sheet-*.svg", ".sheet-*.tmp"),
-    *("log.txt", "run.json", "bad-batch.txt", "skipped.txt"),
+    *("log.txt", "run.json", "bad-batch.txt"),
 )
 
 EMULATED = {  # number formats that a processor computes in only with one of these features
@@ -219,13 +220,12 @@ def check_space(folder: Path, size: int, count: int) -> None:
     """Raise :class:`InputError` unless a run's checkpoints fit on the disk, beside what is not the run's.
 
     Args:
-        folder: of the run; checkpoints in it are the run's own, and their room is counted as free.
+        folder: of the run; the checkpoints that the run will replace or remove count as free.
         size: of one, in bytes.
         count: how many lie there at most (:func:`util.training.saver.most_at_once`).
     """
-    checkpoints = {
-        (status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, folder.glob("checkpoint-*.pth"))
-    }
+    own = [path for path in folder.glob("checkpoint-*.pth") if re.fullmatch(r"checkpoint-(\d+|last|best)", path.stem)]
+    checkpoints = {(status.st_dev, status.st_ino): status.st_size for status in map(Path.stat, own)}
     free, needed = shutil.disk_usage(folder).free + sum(checkpoints.values()), count * size
     if free < needed:
         raise InputError(
@@ -265,7 +265,7 @@ def version(package: str) -> str:
 def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, data_path: str, overwrite: bool) -> None:
     """Raise :class:`InputError` where a folder holds a prediction, or an evaluation of another checkpoint, split or data.
 
-    Checkpoints are told apart by what they hold; results of before that was noted, by where they lie.
+    Checkpoints are compared by SHA-256; results from before hashes were recorded, by path.
     """
     if (folder / "prediction.json").exists():
         raise InputError(f"{folder} holds a prediction, with a predictions.csv of its own: choose another --output_dir")
@@ -281,8 +281,9 @@ def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, data_pa
         same = there["checkpoint_sha256"] == checkpoint.sha256
     else:
         same = isinstance(path, str) and Path(path).resolve() == checkpoint.path.resolve()
-    data = there.get("data_path", data_path)
-    if same and before == split and Path(data).resolve() != Path(data_path).resolve():
+    here = str(Path(data_path).resolve())
+    data = there.get("data_path", here)
+    if same and before == split and data != here:
         raise InputError(
             f"{folder} holds an evaluation of {data}: choose another --output_dir, or replace it by --overwrite"
         )
@@ -294,7 +295,7 @@ def check_evaluation_folder(folder: Path, checkpoint: Named, split: str, data_pa
         )
 
 
-def describe(
+def write_run_json(
     workplace: Workplace,
     phase: str,
     options: dict,

@@ -13,12 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from util.system.console import say
 from util.system.errors import InputError
 from util.training.damage import check_content, check_file, plainly, square_side
 from util.training.older import LAST_COMMIT, by_todays_names
 from util.variant import Variant
 
 FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images resized bilinearly
+
+
+def file_sha256(path: Path) -> str | None:
+    """The SHA-256 of a file, as ``sha256sum`` prints it; None of what is no file."""
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -52,14 +64,8 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str | None:
-        """The file's, as ``sha256sum`` prints it: what a run calls the file, wherever it lies; None of what is no file."""
-        if not self.path.is_file():
-            return None
-        digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-        return digest.hexdigest()
+        """The file's: what a run calls the file, wherever it lies; None of what is no file."""
+        return file_sha256(self.path)
 
     def named(self) -> dict[str, str | None]:
         """What ``run.json`` says of it."""
@@ -122,7 +128,7 @@ class Checkpoint:
 
     @property
     def is_best(self) -> bool:
-        """Whether it holds the epoch that was best on the validation images, and an earlier or later one would not have."""
+        """Whether it holds the epoch that was chosen as best on the validation images."""
         best = self.content.get("best", {})
         return "epoch" in best and best["epoch"] == self.content.get("epoch")
 
@@ -284,7 +290,7 @@ def newest(folder: Path) -> Checkpoint | None:
         try:
             return load(path)
         except InputError as error:
-            print(f"skipped: {error}", flush=True)
+            say(f"skipped: {error}")
     return None
 
 

@@ -30,7 +30,7 @@ class Epoch:
 
     Args:
         number: from 0.
-        loader: gives the batches; each has ``image`` (uint8) and ``index``.
+        loader: gives the batches; each has ``image``, 0 to 255, and ``index``.
         stepper: turns losses into steps.
         saver, log: of the run.
         seed: of the run.

@@ -1,4 +1,4 @@
-"""Where a run says what it does: one line an epoch on the console, ``log.txt`` (JSON lines) and TensorBoard."""
+"""The records of a run: ``log.txt`` (a line of JSON an epoch) and TensorBoard."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ class Averages:
         self.unchecked: list[Tensor] = []  # each step's values since they were last checked
 
     def add(self, **values: Tensor) -> None:
-        """Add one step's scalars; where they are others than before, the means begin anew."""
+        """Add one step's scalars; if their names differ from before, the means begin anew."""
         step = torch.stack([value.detach().double() for value in values.values()])
         if self.names and self.names != list(values):  # a run that goes on within an epoch, with other options
             self.sums, self.count = None, 0
@@ -43,8 +43,8 @@ class Averages:
         return dict(zip(self.names, distributed.average(self.sums / self.count).tolist(), strict=True))
 
     def state(self) -> dict:
-        """What a checkpoint in the middle of an epoch keeps (sums over processes)."""
-        sums = None if self.sums is None else (distributed.average(self.sums.clone())).cpu()
+        """What a checkpoint in the middle of an epoch keeps; sums are means over processes."""
+        sums = None if self.sums is None else distributed.average(self.sums).cpu()
         return {"names": self.names, "sums": sums, "count": self.count}
 
     @classmethod
@@ -100,7 +100,7 @@ class RunLog:
     def figure(self, name: str, figure, epoch: int) -> None:
         """Show a figure of an epoch in TensorBoard, at the epoch's last step like its numbers."""
         if self.writer:
-            self.writer.add_figure(name, figure, (epoch + 1) * self.steps_per_epoch, close=False)
+            self.writer.add_figure(name, figure, self._last_step(epoch), close=False)
 
     def epoch(self, epoch: int, values: dict) -> None:
         """Record an epoch: a JSON line, and its numbers in TensorBoard at the epoch's last step."""
@@ -109,8 +109,12 @@ class RunLog:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json_text({"epoch": epoch, **values}, indent=None) + "\n")
         numbers = {f"epoch/{name}": value for name, value in values.items() if isinstance(value, int | float)}
-        self.scalars(numbers, (epoch + 1) * self.steps_per_epoch)
+        self.scalars(numbers, self._last_step(epoch))
         self.writer.flush()
+
+    def _last_step(self, epoch: int) -> int:
+        """Counted from 0; a run that goes on with the next epoch purges what comes after it."""
+        return (epoch + 1) * self.steps_per_epoch - 1
 
     def close(self) -> None:
         if self.writer:

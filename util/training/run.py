@@ -15,8 +15,9 @@ from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError
 from util.system.text import one_line
-from util.system.workplace import Workplace, check_space, clear, describe
-from util.training.checkpoint import Checkpoint, load
+from util.system.workplace import Workplace, check_space, clear, write_run_json
+from util.training import checkpoint
+from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
@@ -65,10 +66,10 @@ def size_of_checkpoint(stepper: Stepper, parts: Iterable[Part]) -> int:
     return sum(tensor.nbytes for tensor in tensors) + sum(part.nbytes for part in parts)
 
 
-def best_kept(folder: Path) -> int | None:
-    """The epoch of the best checkpoint in a folder; None where there is none that can be read."""
+def kept_epoch(path: Path) -> int | None:
+    """The epoch of a checkpoint; None where there is none that can be read."""
     try:
-        return load(folder / "checkpoint-best.pth", weights=False).content.get("epoch")
+        return checkpoint.load(path, weights=False).content.get("epoch")
     except InputError:
         return None
 
@@ -82,18 +83,32 @@ def same_place(step: int, before: int, now: int, accum_iter: int) -> int:
 
 
 def set_aside(folder: Path, first_epoch: int) -> list[str]:
-    """Give the numbered checkpoints and sheets of later epochs another name: a run that goes back makes these anew.
+    """Give the checkpoints and sheets of epochs that a run goes back behind another name, as it makes these anew.
 
     Returns:
-        The new names; those of processes other than the main one are none.
+        The new names; none in processes other than the main one.
     """
-    names = []
-    for path in sorted(folder.glob("checkpoint-*.pth")) + sorted(folder.glob("sheet-*.*")) if distributed.is_main() else []:
-        number = re.fullmatch(r"(checkpoint|sheet)-(\d+)", path.stem)
-        # the sheet of the epoch that a run was stopped in is only drawn again
-        if number and int(number[2]) >= first_epoch + (number[1] == "sheet"):
-            names.append(path.replace(path.with_stem(f"{path.stem}-before")).name)
-    return names
+    if not distributed.is_main():
+        return []
+    left = [path for path in checkpoint.numbered(folder) if epoch_in_name(path) >= first_epoch]
+    for path in (folder / "checkpoint-last.pth", folder / "checkpoint-best.pth"):
+        epoch = kept_epoch(path)
+        left += [path] if epoch is not None and epoch >= first_epoch else []
+    # the sheet of the epoch that a run was stopped in is only drawn again
+    left += [path for path in folder.glob("sheet-*.*") if epoch_in_name(path) > first_epoch]
+    return sorted(path.replace(free_name(path)).name for path in left)
+
+
+def epoch_in_name(path: Path) -> int:
+    """The epoch of ``checkpoint-N.pth`` or ``sheet-N.png``; -1 of other names."""
+    number = re.fullmatch(r"(?:checkpoint|sheet)-(\d+)", path.stem)
+    return int(number[1]) if number else -1
+
+
+def free_name(path: Path) -> Path:
+    """``NAME-before``, or with a number behind it where that is taken."""
+    names = (path.with_stem(f"{path.stem}-before{number}") for number in ("", *range(2, 1000)))
+    return next(name for name in names if not name.exists())
 
 
 class Training:
@@ -155,25 +170,29 @@ class Training:
             self._restore(resumed)
         within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
         self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
-        if resumed:
-            self._choose_best_anew_where_lost(resumed)
         if overwrite and distributed.is_main():
             clear(workplace.folder)
         self._begun_from = self._name_source(resumed)
-        describe(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
+        write_run_json(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
         if names := set_aside(workplace.folder, self._first_epoch):
             say(f"note: this run goes back to epoch {self._first_epoch}; what is later is kept as {', '.join(names)}")
+        if resumed:
+            self._choose_best_anew_where_lost(resumed)
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
         step = within.get("step", 0)
         if step and resumed:
-            before = resumed.options.get("batch_size", loader.batch_size) * resumed.content.get("processes", 1)
-            now = loader.batch_size * distributed.world_size()
+            processes = distributed.world_size()
+            before = resumed.options.get("batch_size", loader.batch_size) * resumed.content.get("processes", processes)
+            now = loader.batch_size * processes
             step = same_place(step, before, now, stepper.accum_iter)
         self._first_step = min(step, self._steps_per_epoch)  # the set may have shrunk
         self._log = RunLog(
-            *(workplace.folder, log_dir or workplace.folder),
-            *(self._first_epoch, self._steps_per_epoch, self._first_step),
+            workplace.folder,
+            log_dir or workplace.folder,
+            steps_per_epoch=self._steps_per_epoch,
+            resume_epoch=self._first_epoch,
+            resume_step=self._first_step,
         )
         self._started = time.monotonic()
         averages = Averages.of(within["averages"], workplace.device) if self._first_step else None
@@ -187,7 +206,7 @@ class Training:
             say(f"nothing to do: {self._in_words()}; a larger --early_stopping goes on")
         else:
             yield self._epoch
-            while not self.ends_after(self._epoch.number - 1):
+            while not self.ends_after(self._epoch.number - 1):  # end_epoch has made the next one
                 yield self._epoch
 
     def ends_after(self, epoch: int) -> bool:
@@ -230,8 +249,8 @@ class Training:
                 )
                 raise
 
-    def is_best(self, epoch: Epoch, name: str, score: float) -> bool:
-        """Whether an epoch's score, such as ``val_top1``, is above all before; then it is noted in ``best``."""
+    def note_score(self, epoch: Epoch, name: str, score: float) -> bool:
+        """Note an epoch's score, such as ``val_top1``, in ``best`` if it is above all before; say whether it is."""
         if score <= self.best.get(name, -math.inf):
             return False
         self.best, self._best_before = {"epoch": epoch.number, name: score}, self.best
@@ -308,7 +327,8 @@ class Training:
         """Forget the best epoch where the run's folder does not hold it, and say so."""
         folder, distant = self.workplace.folder, resumed.path.parent
         elsewhere = distant.resolve() != folder.resolve()
-        lost = distributed.is_main() and bool(self.best) and (elsewhere or best_kept(folder) != self.best["epoch"])
+        kept = kept_epoch(folder / "checkpoint-best.pth")
+        lost = distributed.is_main() and bool(self.best) and (elsewhere or kept != self.best["epoch"])
         if distributed.anyone(lost, together=True):
             where = f"stays in {distant}; here one" if elsewhere else "is not in checkpoint-best.pth; it"
             say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
@@ -332,7 +352,7 @@ class Training:
             self._stepper.load_state_dict(content)
             self.best = content["best"]
             if content.get("step"):
-                Averages.of(content["averages"], self.workplace.device).means()
+                Averages.of(content["averages"], self.workplace.device).means()  # raises where they are malformed
             for part in self.parts:
                 part.load_state_dict(content)
         except Exception as error:  # libraries raise nearly anything on malformed states
@@ -343,25 +363,25 @@ class Training:
             ) from None
         for note in changes(resumed, self.about.options, self.workplace.precision.name):
             say(f"note: {note}")
-        if resumed.path == self.workplace.folder / "checkpoint-last.pth" and not content.get("step"):
+        if resumed.path.resolve() == (self.workplace.folder / "checkpoint-last.pth").resolve() and not content.get("step"):
             # a run killed right after writing it may not have named it
             epoch = content["epoch"]
             self._saver.name(epoch, self.best.get("epoch") == epoch, self.ends_after(epoch))
 
 
 # Options that may differ in a resumed run without a word
-PLACES = (
+MAY_DIFFER = (
     *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint", "init"),
     *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
 )
 
 
 def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
-    """What is otherwise in a run that goes on, a line each."""
+    """What differs in the resumed run, a line each."""
     lines = [
         f"--{name} was {old} in the resumed run and is {options[name]} now"
         for name, old in resumed.options.items()
-        if name not in PLACES and options.get(name, old) != old
+        if name not in MAY_DIFFER and options.get(name, old) != old
     ]
     if resumed.content.get("precision", precision) != precision:
         lines.append(f"the resumed run computed in {resumed.content['precision']}, this one computes in {precision}")

@@ -110,7 +110,7 @@ def by_mae_names(parameters: dict[Any, Any]) -> dict[Any, Any]:
 def with_class_position(position: Tensor) -> Tensor:
     """A position embedding that leaves the class token out, as DeiT III's, with zeros for it: the same to the encoder.
 
-    It is told by its length: a square number of patches, and one less is none.
+    Its length tells: it is a square number, and one less is none.
     """
     if position.ndim != 3 or not is_square(position.shape[1]) or is_square(position.shape[1] - 1):
         return position

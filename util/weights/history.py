@@ -41,9 +41,11 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
         return History(set(), False, f"{path} does not say which images it was trained on")
     paths, unknown = set(), ""
     try:
-        records = read_records(Path(data_path), ("train", "val"), ("train",), on_patient_leak="note", note=_ignore)
+        dropped = source.options.get("on_leak") == "drop"  # what has a copy in val
+        splits = ("train", "val") if dropped else ("train",)
+        records = read_records(Path(data_path), splits, ("train",), on_patient_leak="note", note=_ignore)
         train, val = ([record.path for record in records if record.split == split] for split in ("train", "val"))
-        paths = set(without_copies(train, val) if source.options.get("on_leak") == "drop" else train)
+        paths = set(without_copies(train, val) if dropped else train)
     except InputError:
         unknown = f"the training images of {path}, {data_path}, are not at hand"
     before = source.options.get("finetune") or source.options.get("init")

@@ -86,7 +86,7 @@ FAMILIES = {
 def names(
     family: Family, prefix: str, depth: int, decoder_depth: int = 0, decoder_blocks: str = ""
 ) -> Iterator[tuple[str, list[str]]]:
-    """MAE's name of each parameter, and Hugging Face's of those that it is made of, one under the other.
+    """MAE's name of each parameter, and Hugging Face's of those that it is made of, to be concatenated.
 
     Args:
         family: of the model.

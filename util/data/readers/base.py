@@ -17,6 +17,10 @@ class MissingPackage(InputError):
     """A format needs a package that is not installed: no fault of the file."""
 
 
+class NoDataSet(InputError):
+    """A file looks like one that holds a whole data set and holds none that can be used."""
+
+
 class Pixels(NamedTuple):
     """An image as its file holds it.
 

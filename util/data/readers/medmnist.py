@@ -3,16 +3,18 @@
 import os
 import threading
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from util.data.readers.base import Entry, Pixels, chosen_slice, from_array, reader
+from util.data.readers.base import Entry, NoDataSet, Pixels, chosen_slice, from_array, reader
 from util.data.reading import Reading
 from util.system.errors import InputError
 
 SPLITS = ("train", "val", "test")
+DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError)  # what NumPy raises
 _one_at_a_time = threading.Lock()
 
 
@@ -21,18 +23,18 @@ def labels(path: str) -> list[Entry]:
     with _opened(path) as arrays:
         lacking = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels") if f"{split}_{kind}" not in arrays]
         if lacking:
-            raise InputError(f"{path} is no data set of MedMNIST: it holds no {lacking[0]}")
+            raise NoDataSet(f"{path} is no data set of MedMNIST: it holds no {lacking[0]}")
         try:
             labels_of = {split: arrays[f"{split}_labels"] for split in SPLITS}
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        except DAMAGE as error:
             raise InputError(f"{path} is damaged ({error})") from None
     for split, array in labels_of.items():
         if array.ndim > 1 and array.shape[1] > 1:
-            raise InputError(
+            raise NoDataSet(
                 f"{path}: an image of {split} has {array.shape[1]} labels, where one is needed (ChestMNIST is such a set)"
             )
         if array.dtype.kind not in "iu":
-            raise InputError(f"{path}: {split}_labels are no whole numbers")
+            raise NoDataSet(f"{path}: {split}_labels are no whole numbers")
     return [
         Entry(f"{path}/{split}/{number:06d}", str(label), split)
         for split, array in labels_of.items()
@@ -43,7 +45,7 @@ def labels(path: str) -> list[Entry]:
 def _opened(path: str) -> np.lib.npyio.NpzFile:
     try:
         return np.load(path)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} is damaged ({error})") from None
 
 
