@@ -66,8 +66,13 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     wanted = Choice(args.calibrate, cutoff_rule(args), args.positive)
     choice = wanted if any(wanted) else None
     training_paths, files, val_files = open_for_evaluation(
-        *(args.data_path, split, args.num_classes, source.classes),
-        *(args.patients, args.on_patient_leak, args.on_leak),
+        args.data_path,
+        split,
+        num_classes=args.num_classes,
+        classes=source.classes,
+        patients=args.patients,
+        on_patient_leak=args.on_patient_leak,
+        on_leak=args.on_leak,
         with_val=choice is not None,
         trained_without_copies=source.options.get("on_leak") == "drop",
     )
@@ -100,8 +105,7 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     probabilities = torch.from_numpy(decision.probabilities(logits.numpy()))
     metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
-    about = {"checkpoint": str(evaluated.path), "checkpoint_sha256": None, "split": split}
-    about["data_path"] = str(Path(args.data_path).resolve())
+    about = {"checkpoint": str(evaluated.path), "data_path": str(Path(args.data_path).resolve()), "split": split}
     results = about | complete(
         *(metrics, images, probabilities.numpy()),
         training_paths=training_paths,

@@ -87,6 +87,7 @@ def open_for_training(
 def open_for_evaluation(
     data_path: str,
     split: str,
+    *,
     num_classes: int | None,
     classes: list[str] | None,
     patients: str | None,
