@@ -209,13 +209,6 @@ def test_a_run_that_went_back_names_the_best_epoch_that_it_keeps(call, finetuned
     assert kept["best"] == named["best"] and kept["epoch"] == named["best"]["epoch"] and named["best"]["val_top1"] < 0.99
 
 
-def test_a_best_epoch_whose_file_is_gone_is_chosen_anew(call, finetuned, phantoms, tmp_path):
-    folder = shutil.copytree(finetuned, tmp_path / "run")
-    (folder / "checkpoint-best.pth").unlink()
-    status, out, err = call(f"main_finetune.py --resume auto --output_dir {folder} --epochs 4 --data_path {phantoms}")
-    assert status == 0 and "chosen anew" in out and "best epoch 3:" in out and (folder / "checkpoint-best.pth").exists(), err
-
-
 def test_a_stop_after_the_best_epoch_was_measured_does_not_lose_it(call, phantoms, tmp_path, monkeypatch):
     """SIGTERM comes while the first epoch's sheet is drawn: that epoch is judged again, and kept."""
     command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --patch_size 8 --epochs 1 --warmup_epochs 0"

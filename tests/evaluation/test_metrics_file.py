@@ -113,7 +113,7 @@ def by_scikit_learn(labels, probabilities, classes):
 def test_every_figure_is_scikit_learns(evaluated):
     figures = json.loads((evaluated / "metrics.json").read_text())
     of_maps = {name for name in figures if name.startswith(("map_", "localisation"))}
-    about = {"checkpoint", "checkpoint_sha256", "split", "remarks", "patients", "intervals"}
+    about = {"checkpoint", "checkpoint_sha256", "data_path", "split", "remarks", "patients", "intervals"}
     labels, probabilities, classes = read_rows(evaluated / "predictions.csv")
     expected = by_scikit_learn(labels, probabilities, classes)
     assert set(figures) - of_maps - about == set(expected)

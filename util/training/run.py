@@ -328,7 +328,10 @@ class Training:
         folder, distant = self.workplace.folder, resumed.path.parent
         elsewhere = distant.resolve() != folder.resolve()
         kept = kept_epoch(folder / "checkpoint-best.pth")
-        lost = distributed.is_main() and bool(self.best) and (elsewhere or kept != self.best["epoch"])
+        best = self.best.get("epoch")
+        # a folder without a best checkpoint may be that of one checkpoint that was copied: its best epoch stays known
+        gone = best is not None and (elsewhere or best >= self._first_epoch or kept not in (None, best))
+        lost = distributed.is_main() and gone
         if distributed.anyone(lost, together=True):
             where = f"stays in {distant}; here one" if elsewhere else "is not in checkpoint-best.pth; it"
             say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
