@@ -174,10 +174,10 @@ class Training:
             clear(workplace.folder)
         self._begun_from = self._name_source(resumed)
         write_run_json(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
-        if names := set_aside(workplace.folder, self._first_epoch):
-            say(f"note: this run goes back to epoch {self._first_epoch}; what is later is kept as {', '.join(names)}")
         if resumed:
             self._choose_best_anew_where_lost(resumed)
+        if names := set_aside(workplace.folder, self._first_epoch):
+            say(f"note: this run goes back to epoch {self._first_epoch}; what is later is kept as {', '.join(names)}")
         self.model = distributed.wrap(stepper.model)
         self._steps_per_epoch = stepper.steps_per_epoch(len(loader))
         step = within.get("step", 0)
