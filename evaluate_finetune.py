@@ -74,7 +74,7 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
         on_patient_leak=args.on_patient_leak,
         on_leak=args.on_leak,
         with_val=choice is not None,
-        trained_without_copies=source.options.get("on_leak") == "drop",
+        trained_without_copies=source.trained_without_copies,
     )
     classes = files.classes
     if source.outputs != len(classes):

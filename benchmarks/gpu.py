@@ -17,6 +17,7 @@ from util.options.parser import Parser
 from util.system.console import say
 from util.system.errors import InputError, run_script
 
+MADE_UP = "gpu-phantoms"  # images of ours: a name that nobody else gives
 PARTS = ("pretrain", "finetune", "inference", "pipeline", "epoch")  # of benchmarks.speed, at the first batch size
 
 
@@ -26,9 +27,6 @@ class Step(NamedTuple):
     name: str
     command: list[str]
     limit: float  # seconds
-
-
-MADE_UP = "gpu-phantoms"  # a name that nobody else gives
 
 
 class Outcome(NamedTuple):

@@ -52,7 +52,7 @@ def evaluate_only(args) -> None:
     model.to(workplace.device)
     whole = resize(size, args.antialias)
     trained_on = image_paths(args.root, "train", args.img_ext)
-    if source.options.get("on_leak") == "drop":
+    if source.trained_without_copies:
         trained_on = without_copies(trained_on, image_paths(args.root, "val", args.img_ext))
     results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision

@@ -17,7 +17,8 @@ from util.report.__main__ import render
 from util.system import interruption
 from util.training import checkpoint
 from util.training.log import Averages
-from util.training.run import Training, changes, same_place, set_aside
+from util.training.resuming import changes, same_place, set_aside
+from util.training.run import Training
 from util.training.save_every import SaveEvery
 from util.training.saver import Saver
 

@@ -134,7 +134,7 @@ def open_for_evaluation(
 
 def without_copies(train: list[str], judged: list[str]) -> list[str]:
     """The training images that ``--on_leak drop`` trains on: those without a copy among the images that judge the model."""
-    dropped = _dropped(groups_of_copies([*judged, *train]), train)
+    dropped = _dropped(groups_of_copies([*judged, *train]), train) if judged else set()
     return [path for path in train if path not in dropped]
 
 

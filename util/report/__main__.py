@@ -5,7 +5,6 @@ python -m util.report runs/pretrain runs/finetune runs/eval --output report.html
 
 import base64
 import json
-import re
 import shlex
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interv
 from util.options.parser import PlainParser
 from util.options.protocol import describe
 from util.system.errors import InputError, run_script
-from util.training.checkpoint import file_sha256
+from util.training.checkpoint import epoch_in_name, file_sha256
 
 CITATION = """@article{mao2023msmae,
   title   = {Medical supervised masked autoencoders: Crafting a better masking strategy and efficient fine-tuning
@@ -136,10 +135,10 @@ def training_section(folder: Path) -> dict:
     drawn = curves(lines)
     if drawn:
         section["pictures"].append(drawn_now(drawn, "By epoch"))
-    epochs = [int(number[1]) for path in folder.glob("sheet-*.*") if (number := re.fullmatch(r"sheet-(\d+)", path.stem))]
-    if epochs:
-        last_sheet = f"sheet-{max(epochs)}"
-        shown = picture(folder, last_sheet, f"What the model sees after epoch {max(epochs)}")
+    newest = max(map(epoch_in_name, folder.glob("sheet-*.*")), default=-1)
+    if newest >= 0:
+        last_sheet = f"sheet-{newest}"
+        shown = picture(folder, last_sheet, f"What the model sees after epoch {newest}")
         section["pictures"] += [{**each, "sheet": True} for each in shown]
         section["notes"] += left_out(folder, [last_sheet])
     return section

@@ -127,6 +127,11 @@ class Checkpoint:
         return self.outputs > 0 and "decoder_pred.weight" not in self.parameters
 
     @property
+    def trained_without_copies(self) -> bool:
+        """Whether its training left out the images that have a copy in val (``--on_leak drop``)."""
+        return self.options.get("on_leak") == "drop"
+
+    @property
     def is_best(self) -> bool:
         """Whether it holds the epoch that was chosen as best on the validation images."""
         best = self.content.get("best", {})
@@ -275,12 +280,16 @@ def refuse_released_setr(content: Any, path: Path) -> None:
             )
 
 
+def epoch_in_name(path: Path) -> int:
+    """The epoch of ``checkpoint-<epoch>.pth`` or ``sheet-<epoch>.png``; -1 of other names."""
+    number = re.fullmatch(r"(?:checkpoint|sheet)-(\d+)", path.stem)
+    return int(number[1]) if number else -1
+
+
 def numbered(folder: Path) -> list[Path]:
     """The checkpoints ``checkpoint-<epoch>.pth`` of a folder, newest epoch first."""
-    checkpoints = [
-        (int(m[1]), p) for p in folder.glob("checkpoint-*.pth") if (m := re.fullmatch(r"checkpoint-(\d+)", p.stem))
-    ]
-    return [path for _, path in sorted(checkpoints, reverse=True)]
+    checkpoints = [path for path in folder.glob("checkpoint-*.pth") if epoch_in_name(path) >= 0]
+    return sorted(checkpoints, key=epoch_in_name, reverse=True)
 
 
 def newest(folder: Path) -> Checkpoint | None:

@@ -1,8 +1,10 @@
-"""Going on with a run: which checkpoint, and which of its options."""
+"""Going on with a run: which checkpoint, which of its options, from where, and what differs."""
 
 import argparse
+from itertools import chain, count
 from pathlib import Path
 
+from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
 from util.system.workplace import named_folder
@@ -58,3 +60,68 @@ def options_to_go_on_with(resumed: Checkpoint | None) -> dict:
     """The options of a run that goes on, all but those that name where it lies and how it was started."""
     started = ("output_dir", "overwrite", "resume", "start_epoch", "eval")
     return {name: value for name, value in resumed.options.items() if name not in started} if resumed else {}
+
+
+def kept_epoch(path: Path) -> int | None:
+    """The epoch of a checkpoint; None where there is none that can be read."""
+    try:
+        return checkpoint.load(path, weights=False).content.get("epoch")
+    except InputError:
+        return None
+
+
+def same_place(step: int, before: int, now: int, accum_iter: int) -> int:
+    """Where a run goes on within an epoch that it left after ``step`` batches of ``before`` images, in batches of ``now``.
+
+    Batches are those of all processes together. No image is left out; at a window's begin, some may come again.
+    """
+    return step * before // now // accum_iter * accum_iter
+
+
+def set_aside(folder: Path, first_epoch: int) -> list[str]:
+    """Give the checkpoints and sheets of epochs that a run goes back behind another name, as it makes these anew.
+
+    Returns:
+        The new names; none in processes other than the main one.
+    """
+    if not distributed.is_main():
+        return []
+    left = [path for path in checkpoint.numbered(folder) if checkpoint.epoch_in_name(path) >= first_epoch]
+    for path in (folder / "checkpoint-last.pth", folder / "checkpoint-best.pth"):
+        epoch = kept_epoch(path)
+        left += [path] if epoch is not None and epoch >= first_epoch else []
+    # the sheet of the epoch that a run was stopped in is only drawn again
+    left += [path for path in folder.glob("sheet-*.*") if checkpoint.epoch_in_name(path) > first_epoch]
+    return sorted(path.replace(free_name(path)).name for path in left)
+
+
+def free_name(path: Path) -> Path:
+    """``NAME-before``, or with a number behind it where that is taken."""
+    names = (path.with_stem(f"{path.stem}-before{number}") for number in chain([""], count(2)))
+    return next(name for name in names if not name.exists())
+
+
+# Options that may differ in a resumed run without a word
+MAY_DIFFER = (
+    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint", "init"),
+    *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
+)
+
+
+def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
+    """What differs in the resumed run, a line each."""
+    lines = [
+        f"--{name} was {old} in the resumed run and is {options[name]} now"
+        for name, old in resumed.options.items()
+        if name not in MAY_DIFFER and options.get(name, old) != old
+    ]
+    if resumed.content.get("precision", precision) != precision:
+        lines.append(f"the resumed run computed in {resumed.content['precision']}, this one computes in {precision}")
+    if resumed.content.get("processes", distributed.world_size()) != distributed.world_size():
+        before, now = resumed.content["processes"], distributed.world_size()
+        lines.append(f"--batch_size is for each process, and there were {before} in the resumed run and are {now} now")
+    if resumed.content.get("format", 1) < 3:
+        lines.append("validation images are resized bilinearly now, where the resumed run resized them bicubically")
+    if options.get("intensity_range") and "intensity_range" not in resumed.options:
+        lines.append("images of more than 8 bits share one intensity range now; in the resumed run each had its own")
+    return lines

@@ -1,7 +1,6 @@
 """A training from its first epoch to its last: its log, its checkpoints, stopping and going on."""
 
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,11 @@ from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError
 from util.system.text import one_line
 from util.system.workplace import Workplace, check_space, clear, write_run_json
-from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
+from util.training.resuming import changes, kept_epoch, same_place, set_aside
 from util.training.save_every import SaveEvery
 from util.training.saver import Saver, most_at_once
 
@@ -64,51 +63,6 @@ def size_of_checkpoint(stepper: Stepper, parts: Iterable[Part]) -> int:
     models = [stepper.model, *([stepper.average] if stepper.average else [])]
     tensors = [*(tensor for model in models for tensor in model.state_dict().values()), *trained, *trained]
     return sum(tensor.nbytes for tensor in tensors) + sum(part.nbytes for part in parts)
-
-
-def kept_epoch(path: Path) -> int | None:
-    """The epoch of a checkpoint; None where there is none that can be read."""
-    try:
-        return checkpoint.load(path, weights=False).content.get("epoch")
-    except InputError:
-        return None
-
-
-def same_place(step: int, before: int, now: int, accum_iter: int) -> int:
-    """Where a run goes on within an epoch that it left after ``step`` batches of ``before`` images, in batches of ``now``.
-
-    Batches are those of all processes together. No image is left out; at a window's begin, some may come again.
-    """
-    return step * before // now // accum_iter * accum_iter
-
-
-def set_aside(folder: Path, first_epoch: int) -> list[str]:
-    """Give the checkpoints and sheets of epochs that a run goes back behind another name, as it makes these anew.
-
-    Returns:
-        The new names; none in processes other than the main one.
-    """
-    if not distributed.is_main():
-        return []
-    left = [path for path in checkpoint.numbered(folder) if epoch_in_name(path) >= first_epoch]
-    for path in (folder / "checkpoint-last.pth", folder / "checkpoint-best.pth"):
-        epoch = kept_epoch(path)
-        left += [path] if epoch is not None and epoch >= first_epoch else []
-    # the sheet of the epoch that a run was stopped in is only drawn again
-    left += [path for path in folder.glob("sheet-*.*") if epoch_in_name(path) > first_epoch]
-    return sorted(path.replace(free_name(path)).name for path in left)
-
-
-def epoch_in_name(path: Path) -> int:
-    """The epoch of ``checkpoint-N.pth`` or ``sheet-N.png``; -1 of other names."""
-    number = re.fullmatch(r"(?:checkpoint|sheet)-(\d+)", path.stem)
-    return int(number[1]) if number else -1
-
-
-def free_name(path: Path) -> Path:
-    """``NAME-before``, or with a number behind it where that is taken."""
-    names = (path.with_stem(f"{path.stem}-before{number}") for number in ("", *range(2, 1000)))
-    return next(name for name in names if not name.exists())
 
 
 class Training:
@@ -327,11 +281,11 @@ class Training:
         """Forget the best epoch where the run's folder does not hold it, and say so."""
         folder, distant = self.workplace.folder, resumed.path.parent
         elsewhere = distant.resolve() != folder.resolve()
-        kept = kept_epoch(folder / "checkpoint-best.pth")
-        best = self.best.get("epoch")
-        # a folder without a best checkpoint may be that of one checkpoint that was copied: its best epoch stays known
-        gone = best is not None and (elsewhere or best >= self._first_epoch or kept not in (None, best))
-        lost = distributed.is_main() and gone
+        lost = False
+        if distributed.is_main() and self.best:
+            best, kept = self.best["epoch"], kept_epoch(folder / "checkpoint-best.pth")
+            # a folder without a best checkpoint may be that of one checkpoint that was copied: its best epoch stays known
+            lost = elsewhere or best >= self._first_epoch or kept not in (None, best)
         if distributed.anyone(lost, together=True):
             where = f"stays in {distant}; here one" if elsewhere else "is not in checkpoint-best.pth; it"
             say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
@@ -370,29 +324,3 @@ class Training:
             # a run killed right after writing it may not have named it
             epoch = content["epoch"]
             self._saver.name(epoch, self.best.get("epoch") == epoch, self.ends_after(epoch))
-
-
-# Options that may differ in a resumed run without a word
-MAY_DIFFER = (
-    *("output_dir", "log_dir", "resume", "overwrite", "start_epoch", "save_every", "keep", "finetune", "checkpoint", "init"),
-    *("data_path", "root", "num_workers", "pin_mem", "device", "amp"),
-)
-
-
-def changes(resumed: Checkpoint, options: dict, precision: str) -> list[str]:
-    """What differs in the resumed run, a line each."""
-    lines = [
-        f"--{name} was {old} in the resumed run and is {options[name]} now"
-        for name, old in resumed.options.items()
-        if name not in MAY_DIFFER and options.get(name, old) != old
-    ]
-    if resumed.content.get("precision", precision) != precision:
-        lines.append(f"the resumed run computed in {resumed.content['precision']}, this one computes in {precision}")
-    if resumed.content.get("processes", distributed.world_size()) != distributed.world_size():
-        before, now = resumed.content["processes"], distributed.world_size()
-        lines.append(f"--batch_size is for each process, and there were {before} in the resumed run and are {now} now")
-    if resumed.content.get("format", 1) < 3:
-        lines.append("validation images are resized bilinearly now, where the resumed run resized them bicubically")
-    if options.get("intensity_range") and "intensity_range" not in resumed.options:
-        lines.append("images of more than 8 bits share one intensity range now; in the resumed run each had its own")
-    return lines

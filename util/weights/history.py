@@ -41,11 +41,10 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
         return History(set(), False, f"{path} does not say which images it was trained on")
     paths, unknown = set(), ""
     try:
-        dropped = source.options.get("on_leak") == "drop"  # what has a copy in val
-        splits = ("train", "val") if dropped else ("train",)
+        splits = ("train", "val") if source.trained_without_copies else ("train",)
         records = read_records(Path(data_path), splits, ("train",), on_patient_leak="note", note=_ignore)
         train, val = ([record.path for record in records if record.split == split] for split in ("train", "val"))
-        paths = set(without_copies(train, val) if dropped else train)
+        paths = set(without_copies(train, val))
     except InputError:
         unknown = f"the training images of {path}, {data_path}, are not at hand"
     before = source.options.get("finetune") or source.options.get("init")

@@ -20,14 +20,14 @@ _one_at_a_time = threading.Lock()
 
 def labels(path: str) -> list[Entry]:
     """The images of the file: ``FILE/SPLIT/NUMBER``; classes are called "0", "1" and so on, as the arrays have them."""
-    with _opened(path) as arrays:
-        lacking = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels") if f"{split}_{kind}" not in arrays]
-        if lacking:
-            raise NoDataSet(f"{path} is no data set of MedMNIST: it holds no {lacking[0]}")
-        try:
+    needed = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
+    try:
+        with np.load(path) as arrays:
+            if lacking := [name for name in needed if name not in arrays]:
+                raise NoDataSet(f"{path} is no data set of MedMNIST: it holds no {lacking[0]}")
             labels_of = {split: arrays[f"{split}_labels"] for split in SPLITS}
-        except DAMAGE as error:
-            raise InputError(f"{path} is damaged ({error})") from None
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged ({error})") from None
     for split, array in labels_of.items():
         if array.ndim > 1 and array.shape[1] > 1:
             raise NoDataSet(
@@ -40,13 +40,6 @@ def labels(path: str) -> list[Entry]:
         for split, array in labels_of.items()
         for number, label in enumerate(array.ravel().tolist())
     ]
-
-
-def _opened(path: str) -> np.lib.npyio.NpzFile:
-    try:
-        return np.load(path)
-    except DAMAGE as error:
-        raise InputError(f"{path} is damaged ({error})") from None
 
 
 @reader("MedMNIST", lambda head: head[:4] == b"PK\x03\x04" and b".npy" in head[:64], labels)
