@@ -33,9 +33,9 @@ def train_one_epoch(
         epoch: gives the batches and takes the steps.
         sam: the rule that hides patches.
         masking: what chooses them: "attention" (SAM by the images' maps), "random" (as many) or "none" (all are visible).
-        smoothing: of the labels.
+        smoothing: of the labels; those that ``mixup`` has smoothed are left as they are.
         balance: ``[classes]``, how much each class's images count in the loss; None: all alike.
-        mixup: mixes a batch; it smooths the labels itself, but leaves that to the loss with ``balance``.
+        mixup: mixes a batch and its labels.
     """
     model.train()
     for batch in epoch:
@@ -53,7 +53,7 @@ def train_one_epoch(
             visible = sam.split_at_random(batch["noise"]).visible
         with epoch.precision():
             logits = model(images, visible)
-        smoothed = mixup is not None and balance is None
+        smoothed = mixup and mixup.label_smoothing
         loss = cross_entropy(logits.float(), targets, 0.0 if smoothed else smoothing, balance)
         epoch.step(loss, train_top1=(logits.argmax(-1) == batch["label"]).float().mean(), **shares)
     return epoch.summary()

@@ -8,12 +8,12 @@ import torch
 
 import engine_finetune as engine
 from models_vit import VisionTransformer, create_encoder
-from util.data.copies import open_for_evaluation
 from util.data.folders import has_split
 from util.data.images import Images, note_skipped
 from util.data.inference import Inference
+from util.data.opening import open_for_evaluation
 from util.data.unlabelled import NewImages, find_files
-from util.evaluation import prediction
+from util.evaluation import prediction_folder
 from util.evaluation.decision import Choice, Decision, decision_results, read_decision
 from util.evaluation.overlays import draw_overlays
 from util.evaluation.pictures import draw_pictures
@@ -140,10 +140,10 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
         InputError: where no image can be read.
         Incomplete: once the others are done, where some cannot.
     """
-    classes = prediction.names_of_classes(source.classes, source.outputs, args.num_classes, source.path)
+    classes = prediction_folder.names_of_classes(source.classes, source.outputs, args.num_classes, source.path)
     files = find_files(args.predict)
-    folder = Path(args.output_dir or prediction.default_folder(args.predict))
-    prediction.check_prediction_folder(folder, args.resume, files.fingerprint, args.overwrite)
+    folder = Path(args.output_dir or prediction_folder.default_folder(args.predict))
+    prediction_folder.check_prediction_folder(folder, args.resume, files.fingerprint, args.overwrite)
     model, decision = load_classifier(args, source, classes)
     workplace = open_workplace(folder, args.device, args.amp)
     model.to(workplace.device)
@@ -152,13 +152,13 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
     logits, features = engine.outputs(model, images, inference)
     problems = images.problems()
     read = [index for index, path in enumerate(files.paths) if path not in problems]
-    prediction.check_read(workplace.folder, problems, len(images))
+    prediction_folder.check_read(workplace.folder, problems, len(images))
     done = files.some(read)
     predictions = Predictions(done.paths, decision.probabilities(logits[read].numpy()), classes, patients=done.patients)
-    prediction.clear_prediction(workplace.folder)
+    prediction_folder.clear_prediction(workplace.folder)
     write_run_json(workplace, "predict", parsed.plain(args), resumed=source)
     overlays = draw_overlays(workplace.folder, model, images, inference, args.map, read) if args.overlays else None
-    written = prediction.write_prediction(
+    written = prediction_folder.write_prediction(
         *(workplace.folder, predictions, decision),
         checkpoint=args.resume,
         fingerprint=files.fingerprint,
@@ -167,9 +167,9 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
         overlays=overlays,
         map_source=args.map,
     )
-    say(prediction.in_words(predictions, decision, problems))
+    say(prediction_folder.in_words(predictions, decision, problems))
     say(f"written in {workplace.folder}: {', '.join(written)}")
     distributed.stop()
     if problems:
-        listed = workplace.folder / prediction.UNREADABLE
+        listed = workplace.folder / prediction_folder.UNREADABLE
         raise Incomplete(f"{len(problems)} of {len(images)} images cannot be read; they are listed in {listed}")

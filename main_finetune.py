@@ -23,12 +23,12 @@ from torch import nn
 
 import engine_finetune as engine
 from models_vit import VisionTransformer, create_encoder
-from util.data.account import SeenFiles, open_images
 from util.data.augment import Augment
-from util.data.copies import open_for_training
 from util.data.images import note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, loader_workers, training_loader
+from util.data.opening import open_for_training, open_images
+from util.data.seen_files import SeenFiles
 from util.evaluation.preview import Preview
 from util.maps import sources
 from util.maps.localisation import find_masks, localise
@@ -157,17 +157,15 @@ def main() -> None:
     sam_epochs = masked_epochs if args.masking == "attention" else range(0)
     seen = SeenFiles.of(train_images, val_images)
     maps = TrainingMaps(
-        *(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval), files=seen.hashes["train"]
+        len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval, files=seen.hashes["train"]
     )
     augment = Augment(
-        *(args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, args.flip), mean=model.variant.mean
+        args.input_size, args.patch_size, args.crop_scale, args.color_jitter, args.aa, args.flip, mean=model.variant.mean
     )
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
     balance = Balance(args.balance, train_images.labels, classes, workplace.device)
     workers = loader_workers(args.num_workers, workplace.device, decoded=train_images.decoded is not None)
-    loader = training_loader(
-        *(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
-    )
+    loader = training_loader(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu, chances=balance.chances)
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     decision_title = "SAM's decision" if args.masking == "attention" else "what SAM would hide"
@@ -186,11 +184,8 @@ def main() -> None:
     judged = average.module if average else model  # what is evaluated, shown and saved as the model
 
     options = parsed.plain(args) | train_images.reading.recorded
-    training = Training(
-        *(workplace, About("finetune", options, classes, departures, source), stepper, loader, (seen, maps)),
-        **parsed.of_training(args),
-        resumed=resumed,
-    )
+    about = About("finetune", options, classes, departures, source)
+    training = Training(workplace, about, stepper, loader, (seen, maps), resumed=resumed, **parsed.of_training(args))
     say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():
@@ -199,7 +194,9 @@ def main() -> None:
                 first_maps_model = None
             masking = args.masking if epoch.number in masked_epochs else "none"
             values = engine.train_one_epoch(
-                *(training.model, epoch, sam),
+                training.model,
+                epoch,
+                sam,
                 masking=masking,
                 smoothing=args.smoothing,
                 balance=balance.loss_weights,
@@ -223,7 +220,7 @@ def main() -> None:
             top1, best = values["val_top1"], training.best
             say(f"last epoch {epoch.number}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
             chosen = f"top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself"
-            say(f"best epoch {best['epoch']}: {chosen} (checkpoint-best.pth)")
+            say(f"best epoch {best['epoch']}: {chosen} ({training.best_checkpoint})")
     training.close()
 
 

@@ -19,12 +19,12 @@ import torch
 
 import engine_pretrain as engine
 from models_msmae import create_autoencoder
-from util.data.account import SeenFiles, open_images
 from util.data.augment import Augment
-from util.data.copies import open_for_training
 from util.data.images import note_skipped
 from util.data.inference import Inference
 from util.data.loading import TrainingImages, loader_workers, training_loader
+from util.data.opening import open_for_training, open_images
+from util.data.seen_files import SeenFiles
 from util.evaluation.preview import Preview
 from util.maps.localisation import find_masks, localise
 from util.maps.training_maps import TrainingMaps
@@ -101,15 +101,13 @@ def main() -> None:
         say(f"note: SAM never starts, --sam_epoch {args.sam_epoch} is not below --epochs {args.epochs}")
     seen = SeenFiles.of(train_images, val_images)
     maps = TrainingMaps(
-        *(len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval), files=seen.hashes["train"]
+        len(train_images), model.grid_size, args.map, sam_epochs, args.loc_interval, files=seen.hashes["train"]
     )
     augment = Augment(args.input_size, args.patch_size, args.crop_scale, flip=args.flip)
     dataset = TrainingImages(train_images, augment, maps.grids, args.seed)
     balance = Balance(args.balance, train_images.labels, classes, workplace.device)
     workers = loader_workers(args.num_workers, workplace.device, decoded=train_images.decoded is not None)
-    loader = training_loader(
-        *(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu), chances=balance.chances
-    )
+    loader = training_loader(dataset, args.batch_size, workers, args.pin_mem and workplace.on_gpu, chances=balance.chances)
     inference = Inference(args.input_size, args.batch_size, workplace.precision)
     sam = SAM(args.mask_ratio, args.throw_ratio, args.map_temperature)
     random_masking = SAM(args.random_mask_ratio, throw_ratio=0.0)  # with equal weights: MAE's masking
@@ -124,11 +122,8 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
 
     options = parsed.plain(args) | train_images.reading.recorded
-    training = Training(
-        *(workplace, About("pretrain", options, classes, departures, initial), stepper, loader, (seen, maps)),
-        **parsed.of_training(args),
-        resumed=resumed,
-    )
+    about = About("pretrain", options, classes, departures, initial)
+    training = Training(workplace, about, stepper, loader, (seen, maps), resumed=resumed, **parsed.of_training(args))
     say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from util.evaluation.overlay import MASKED, THROWN
+from util.evaluation.painting import MASKED, THROWN
 from util.masking import split_patches
 from util.phantom import draw_phantom
 from util.system.errors import InputError, run_script

@@ -11,7 +11,6 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from util.data.account import SeenFiles, opened_together
 from util.data.augment import recolour
 from util.data.copies import groups_of_copies, indices_to_train_on
 from util.data.images import (
@@ -25,10 +24,12 @@ from util.data.images import (
 )
 from util.data.intensity import Levels, colours, levels_of
 from util.data.loading import SeededDataset
+from util.data.opening import opened_together
 from util.data.readers import is_image
 from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
 from util.data.records import counted, some
+from util.data.seen_files import SeenFiles
 from util.data.walk import class_names, is_hidden, refuse_shared
 from util.system.console import say, track
 from util.system.errors import InputError

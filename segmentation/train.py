@@ -29,7 +29,7 @@ from util.system.seeds import seed_everything
 from util.system.workplace import check_workers, open_workplace, training_folder
 from util.training.optimisation import Stepper, compile_model
 from util.training.resuming import find_resumed
-from util.training.run import About, Training
+from util.training.run import About, Part, Training
 from util.variant import MAE
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
@@ -111,12 +111,9 @@ def main() -> None:
     stepper = Stepper(model, optimizer, schedule, workplace.precision, args.accum_iter, args.clip_grad)
     options = parsed.plain(args) | train_pairs.reading.recorded
     seen = seen_files(train_pairs, val_pairs)
-    training = Training(
-        *(workplace, About("segmentation", options, val_pairs.classes, departing, started_from), stepper, loader),
-        [seen, schedule] if isinstance(schedule, Plateau) else [seen],
-        **parsed.of_training(args),
-        resumed=resumed,
-    )
+    about = About("segmentation", options, val_pairs.classes, departing, started_from)
+    parts: list[Part] = [seen, schedule] if isinstance(schedule, Plateau) else [seen]
+    training = Training(workplace, about, stepper, loader, parts, resumed=resumed, **parsed.of_training(args))
     weights = sum(parameter.numel() for parameter in model.parameters())
     say(
         f"{args.arch} on {args.model}: {weights:,} parameters; {len(dataset)} training and "
@@ -138,13 +135,14 @@ def main() -> None:
                 schedule.observe(results["loss"])
             training.end_epoch(epoch, values, training.note_score(epoch, score, values[score]))
         if score in training.best:
-            say(f"best epoch {training.best['epoch']}: {best_in_words(training.best, score, args.batch_size)}")
+            figure = best_in_words(training.best, score, args.batch_size)
+            say(f"best epoch {training.best['epoch']}: {figure} ({training.best_checkpoint})")
     training.close()
 
 
 def best_in_words(best: dict, score: str, batch_size: int) -> str:
     over = f"batches of {batch_size}, by their size" if score == "val_iou_batches" else "images"
-    return f"IoU {100 * best[score]:.2f} %, averaged over {over}; chosen on val/ itself (checkpoint-best.pth)"
+    return f"IoU {100 * best[score]:.2f} %, averaged over {over}; chosen on val/ itself"
 
 
 if __name__ == "__main__":

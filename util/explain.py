@@ -16,7 +16,7 @@ from util.data.augment import denormalize, normalize
 from util.data.images import read_image
 from util.data.loading import resize_whole
 from util.data.reading import AS_IT_IS, Reading
-from util.evaluation.overlay import stripes
+from util.evaluation.painting import stripes
 from util.maps import sources
 from util.masking import SAM, Split
 from util.options.checks import ratios

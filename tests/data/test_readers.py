@@ -129,6 +129,8 @@ def test_medmnist_in_prediction_is_all_its_images_or_one(tmp_path, monkeypatch):
         find_files(["set.npz/test/9"])
     with pytest.raises(InputError, match="a whole data set: name one of its images as FILE/SPLIT/NUMBER"):
         read_image("set.npz")
+    medmnist("chest.npz", train_labels=np.zeros((12, 14), dtype=np.uint8))  # several labels, which predicting does not need
+    assert len(find_files(["chest.npz"]).paths) == 22
 
 
 def test_medmnist_is_a_data_set_with_splits(tmp_path):
@@ -156,7 +158,7 @@ def test_medmnist_is_a_data_set_with_splits(tmp_path):
 @pytest.mark.parametrize(
     "replaced, named",
     [
-        ({"val_labels": np.zeros((6, 14), dtype=np.uint8)}, "14 labels"),
+        ({"val_labels": np.zeros((6, 14), dtype=np.uint8)}, r"set\.npz/val/000000 has 14 labels, where one is needed"),
         ({"val_labels": np.zeros(6)}, "val_labels are no whole numbers"),
     ],
 )

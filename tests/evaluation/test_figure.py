@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from util.evaluation import figure as figures
-from util.evaluation import overlay, pictures
+from util.evaluation import painting, pictures
 from util.evaluation.calibration import calibration_metrics
 from util.evaluation.gallery import arrange, gallery_cases, gallery_figure
 from util.evaluation.metrics import classification_metrics
@@ -165,7 +165,7 @@ def test_gallery_shows_the_surest_of_every_class_on_one_scale(classes, width):
     each, _, side = arrange(classes, width)
     assert side * figures.PIXELS_PER_MM >= 224 and each >= (1 if classes == 12 else 2)
     drawn = [image for axes in figure.axes for image in axes.images]
-    maps = [image for image in drawn if image.get_cmap().name == overlay.COLORMAP]
+    maps = [image for image in drawn if image.get_cmap().name == painting.COLORMAP]
     cases = gallery_cases(labels, probabilities, each)
     assert len(maps) == sum(len(case.all()) for case in cases)
     assert {image.get_clim() for image in maps} == {(0, 1)}
@@ -192,10 +192,10 @@ def test_thrown_patches_look_like_nothing_else():
     """Striped in the reconstruction, striped and see-through in the decision; masked ones tinted; the rest untouched."""
     image, maps, prediction = torch.rand(16, 16, 3), torch.rand(1, 4, 4), torch.rand(7, 48)
     split = SAM().example(maps.flatten(1))
-    seen, decision = overlay.rebuilt(image, split, 0, prediction), overlay.decided(image, split, 0, 4)
-    look = overlay.stripes(4)
+    seen, decision = painting.rebuilt(image, split, 0, prediction), painting.decided(image, split, 0, 4)
+    look = painting.stripes(4)
     assert {tuple(pixel) for pixel in look.flatten(0, 1).tolist()} == {
-        tuple(torch.tensor(overlay.THROWN).tolist()),
+        tuple(torch.tensor(painting.THROWN).tolist()),
         (1, 1, 1),
     }
     for patch in range(16):
@@ -206,7 +206,7 @@ def test_thrown_patches_look_like_nothing_else():
         elif patch in split.masked:
             place = split.masked[0].tolist().index(patch)
             assert torch.equal(seen[area], prediction[place].view(4, 4, 3))
-            torch.testing.assert_close(decision[area], 0.45 * image[area] + 0.55 * torch.tensor(overlay.MASKED))
+            torch.testing.assert_close(decision[area], 0.45 * image[area] + 0.55 * torch.tensor(painting.MASKED))
         else:
             assert torch.equal(seen[area], image[area]) and torch.equal(decision[area], image[area])
     figure = preview(["a", "b"], 180, rebuilt=True)

@@ -19,7 +19,7 @@ from util import explain
 from util.data.images import read_image
 from util.evaluation import pictures as figures
 from util.evaluation.metrics import classification_metrics
-from util.evaluation.overlay import stripes
+from util.evaluation.painting import stripes
 from util.system.errors import InputError
 
 

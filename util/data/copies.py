@@ -4,11 +4,9 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
-from util.data.folders import LabelledFiles, has_split, open_splits
-from util.data.records import counted, read_records, some
+from util.data.records import counted, some
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -68,70 +66,6 @@ def labels_at_odds(groups: list[list[str]], label_of: dict[str, str]) -> str | N
     return f"{counted(len(pairs), 'file has', 'files have')} two labels: {some(pairs)}" if pairs else None
 
 
-def open_for_training(
-    data_path: str, num_classes: int | None, patients: str | None, on_patient_leak: str, on_leak: str
-) -> tuple[LabelledFiles, LabelledFiles]:
-    """The training and validation files, checked by :func:`util.data.folders.open_splits` and :func:`answer_leak`."""
-    train, val = open_splits(
-        data_path, ("train", "val"), num_classes=num_classes, patients=patients, on_patient_leak=on_patient_leak
-    )
-    groups = groups_of_copies([*val.paths, *train.paths])
-    label_of = {
-        path: each.classes[label] for each in (train, val) for path, label in zip(each.paths, each.labels, strict=True)
-    }
-    if odd := labels_at_odds(groups, label_of):
-        say(f"note: {odd}")
-    return answer_leak(train, val, groups, on_leak), val
-
-
-def open_for_evaluation(
-    data_path: str,
-    split: str,
-    *,
-    num_classes: int | None,
-    classes: list[str] | None,
-    patients: str | None,
-    on_patient_leak: str,
-    on_leak: str,
-    with_val: bool = False,
-    trained_without_copies: bool = False,
-) -> tuple[list[str], LabelledFiles, LabelledFiles | None]:
-    """The paths of the training images, none where they are not at hand, and the files of the split to evaluate.
-
-    Args:
-        classes: of the model, in its order; None: those of the data.
-        trained_without_copies: the training left out the copies of val (``--on_leak drop``), and they are left out here.
-        with_val: val is needed too, to choose on. It is returned last, but None where it is the split to evaluate.
-
-    Raises:
-        InputError: as :func:`util.data.folders.open_splits` does; and under ``on_leak`` "error" where images of the split
-            are copies of training images.
-    """
-    beside = ["train"] if has_split(data_path, "train") else []
-    if with_val and not has_split(data_path, "val"):
-        raise InputError(f"--data_path {data_path} has no val/, which a temperature and a cut-off are chosen on")
-    with_val = with_val and split != "val"
-    splits = [*beside, *(["val"] if with_val else []), split]
-    opened = open_splits(
-        data_path,
-        tuple(splits),
-        num_classes=num_classes,
-        classes=classes,
-        patients=patients,
-        on_patient_leak=on_patient_leak,
-    )
-    by_name = dict(zip(splits, opened, strict=True))
-    train, files = by_name.get("train"), by_name[split]
-    training = train.paths if train else []
-    if trained_without_copies:
-        records = read_records(Path(data_path), ("val",), (), on_patient_leak="note", note=lambda _: None)
-        training = without_copies(training, [record.path for record in records])
-    if on_leak == "error":
-        groups = groups_of_copies([*files.paths, *training])
-        indices_to_train_on(training, files.paths, files.split, groups, on_leak)
-    return training, files, (by_name["val"] if with_val else None)
-
-
 def without_copies(train: list[str], judged: list[str]) -> list[str]:
     """The training images that ``--on_leak drop`` trains on: those without a copy among the images that judge the model."""
     dropped = _dropped(groups_of_copies([*judged, *train]), train) if judged else set()
@@ -142,27 +76,6 @@ def _dropped(groups: list[list[str]], train: list[str]) -> set[str]:
     """All files of the groups that hold training images and others."""
     copies = copies_in(groups, train)
     return {path for group in groups if any(path in copies for path in group) for path in group}
-
-
-def answer_leak(train: LabelledFiles, judged: LabelledFiles, groups: list[list[str]], on_leak: str) -> LabelledFiles:
-    """The training images of a classification, once :func:`indices_to_train_on` has answered for them.
-
-    Raises:
-        InputError: as there; and under "drop", where no image of a class is left.
-    """
-    kept = indices_to_train_on(train.paths, judged.paths, judged.split, groups, on_leak)
-    if len(kept) == len(train):
-        return train
-    emptied = set(train.labels) - {train.labels[index] for index in kept}
-    if emptied:
-        names = some(train.classes[number] for number in emptied)
-        raise InputError(f"--on_leak drop leaves no training image of {names}: all are copies of images of {judged.split}")
-    return replace(
-        train,
-        paths=[train.paths[index] for index in kept],
-        labels=[train.labels[index] for index in kept],
-        patients=[train.patients[index] for index in kept] if train.patients else None,
-    )
 
 
 def indices_to_train_on(train: list[str], judged: list[str], split: str, groups: list[list[str]], on_leak: str) -> list[int]:

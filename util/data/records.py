@@ -56,7 +56,7 @@ def read_records(
         records = [record for split in splits for record in _folder(data_path / split, split, split in needed)]
         refuse_shared([data_path / split for split in splits])
     elif data_path.is_file() and (held := readers.entries(str(data_path))) is not None:
-        records = [Record(*entry) for entry in held if entry.split in splits]
+        records = [Record(entry.path, _one_label(entry), entry.split) for entry in held if entry.split in splits]
     elif data_path.is_file():
         records = [record for record in read_rows(data_path, ("path", "label", "split"), note) if record.split in splits]
         records.sort(key=lambda record: SPLITS.index(record.split))  # rows of a split keep their order
@@ -67,6 +67,12 @@ def read_records(
     _check_splits(records, needed, data_path)
     _check_patients(records, on_patient_leak, data_path, note)
     return records
+
+
+def _one_label(entry: readers.Entry) -> str:
+    if len(entry.labels) != 1:
+        raise InputError(f"{entry.path} has {len(entry.labels)} labels, where one is needed (ChestMNIST is such a set)")
+    return entry.labels[0]
 
 
 def read_rows(path: Path, needed: Sequence[str], note: Callable[[str], None] = print) -> list[Record]:

@@ -11,8 +11,8 @@ from util.data.inference import Inference
 from util.data.loading import resize_whole
 from util.evaluation import figure as figures
 from util.evaluation.figure import LINE, PIXELS_PER_MM, axes_at, shorten, wrap, write
-from util.evaluation.overlay import draw_attention, draw_scale
 from util.evaluation.page import TALLEST, WIDTH
+from util.evaluation.painting import draw_attention, draw_scale
 from util.maps import sources
 
 PIXELS = 224  # at least, of each picture

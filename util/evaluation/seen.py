@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from util.evaluation import overlay
+from util.evaluation import painting
 from util.evaluation.figure import LINE, styled
 from util.evaluation.page import WIDTH
 from util.evaluation.sheet import sheet
@@ -47,14 +47,14 @@ def preview_sheet(
     for row, axes in enumerate(frames):
         image = seen.images[row].permute(1, 2, 0).cpu()
         axes[0].imshow(image.numpy(), interpolation="nearest")
-        overlay.draw_attention(axes[1], seen.images[row].cpu(), seen.maps[row])
+        painting.draw_attention(axes[1], seen.images[row].cpu(), seen.maps[row])
         if seen.split:
             patch_size = image.shape[1] // seen.maps.shape[-1]
-            axes[2].imshow(overlay.decided(image, seen.split, row, patch_size).numpy(), interpolation="nearest")
+            axes[2].imshow(painting.decided(image, seen.split, row, patch_size).numpy(), interpolation="nearest")
         if seen.split and seen.prediction is not None:
-            picture = overlay.rebuilt(image, seen.split, row, seen.prediction[row].cpu())
+            picture = painting.rebuilt(image, seen.split, row, seen.prediction[row].cpu())
             axes[3].imshow(picture.numpy(), interpolation="nearest")
-    overlay.draw_scale(figure, 0, figure.get_figheight() * 25.4 - foot + 1, "weight in the map")
+    painting.draw_scale(figure, 0, figure.get_figheight() * 25.4 - foot + 1, "weight in the map")
     if seen.split:
-        figure.legend(handles=overlay.legend(rebuilt), loc="lower center", ncols=min(3, beside), handleheight=1.2)
+        figure.legend(handles=painting.legend(rebuilt), loc="lower center", ncols=min(3, beside), handleheight=1.2)
     return figure

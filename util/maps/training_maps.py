@@ -18,7 +18,7 @@ class TrainingMaps:
         source: where maps come from (:mod:`util.maps.sources`).
         epochs: those in which SAM draws by the maps; none: maps are never made.
         interval: epochs from one refresh to the next.
-        files: hashes of the training images (:class:`util.data.account.SeenFiles`): the maps of a checkpoint that was
+        files: hashes of the training images (:class:`util.data.seen_files.SeenFiles`): the maps of a checkpoint that was
             written with others are left aside, and made anew.
 
     Attributes:

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs 
 
 from util.evaluation.decision import decision_in_words
 from util.evaluation.figure import new, save, styled
-from util.evaluation.overlay import MASKED, THROWN
 from util.evaluation.page import WIDTH
+from util.evaluation.painting import MASKED, THROWN
 from util.evaluation.pooling import folds_table
 from util.evaluation.table import HEADLINES, OF_EACH_CLASS, PERCENT, with_interval
 from util.options.parser import PlainParser
@@ -152,16 +152,11 @@ def classification_tables(results: dict) -> list[dict]:
         for name, title in HEADLINES.items()
         if name in results
     ]
-    per_class = [
-        (
-            *(name, row["images"]),
-            *(
-                with_interval(row[metric], intervals["per_class"][name][metric], metric in PERCENT)
-                for metric in OF_EACH_CLASS
-            ),
-        )
-        for name, row in results["per_class"].items()
-    ]
+    per_class = []
+    for name, row in results["per_class"].items():
+        known = intervals["per_class"][name]
+        cells = [with_interval(row[metric], known[metric], metric in PERCENT) for metric in OF_EACH_CLASS]
+        per_class.append((name, row["images"], *cells))
     patients = results.get("patients")
     of = f" of {patients} patients" if patients else ""
     how = "patients, each with all its images" if patients else "images, those of shares by Clopper and Pearson"

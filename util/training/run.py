@@ -210,6 +210,12 @@ class Training:
         self.best, self._best_before = {"epoch": epoch.number, name: score}, self.best
         return True
 
+    @property
+    def best_checkpoint(self) -> str:
+        """The name of the best epoch's checkpoint, and that it is missing where somebody has removed it."""
+        name = "checkpoint-best.pth"
+        return name if (self.workplace.folder / name).exists() else f"{name} is missing"
+
     def end_epoch(self, epoch: Epoch, values: dict, is_best: bool = False) -> None:
         """Record what an epoch measured, save, and say how far the run is."""
         self.finished_now = self.ends_after(epoch.number)
@@ -246,7 +252,11 @@ class Training:
 
     def _make_epoch(self, number: int, step: int = 0, averages: Averages | None = None) -> Epoch:
         return Epoch(
-            *(number, self._loader, self._stepper, self._saver, self._log),
+            number,
+            self._loader,
+            self._stepper,
+            self._saver,
+            self._log,
             seed=self._seed,
             print_freq=self._print_freq,
             step=step,

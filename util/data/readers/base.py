@@ -112,11 +112,11 @@ def need(package: str) -> ModuleType:
 
 
 class Entry(NamedTuple):
-    """An image of a file that holds a whole data set: a path that stands for it, its class and its split."""
+    """An image of a file that holds a whole data set: a path that stands for it, its split and its class, or classes."""
 
     path: str
-    label: str
     split: str
+    labels: tuple[str, ...]
 
 
 class Reader(NamedTuple):

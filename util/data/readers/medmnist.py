@@ -1,5 +1,6 @@
 """MedMNIST's ``.npz``: a whole data set in one file, with its own splits (Yang et al., 2023, arXiv 2110.14795)."""
 
+import math
 import os
 import threading
 import zipfile
@@ -19,26 +20,22 @@ _one_at_a_time = threading.Lock()
 
 
 def labels(path: str) -> list[Entry]:
-    """The images of the file: ``FILE/SPLIT/NUMBER``; classes are called "0", "1" and so on, as the arrays have them."""
+    """The images of the file, ``FILE/SPLIT/NUMBER``, with their labels: "0", "1" and so on, as the arrays have them."""
     needed = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels")]
     try:
         with np.load(path) as arrays:
             if lacking := [name for name in needed if name not in arrays]:
                 raise NoDataSet(f"{path} is no data set of MedMNIST: it holds no {lacking[0]}")
-            labels_of = {split: arrays[f"{split}_labels"] for split in SPLITS}
+            labels_of = {split: np.atleast_1d(arrays[f"{split}_labels"]) for split in SPLITS}
     except DAMAGE as error:
         raise InputError(f"{path} is damaged ({error})") from None
     for split, array in labels_of.items():
-        if array.ndim > 1 and array.shape[1] > 1:
-            raise NoDataSet(
-                f"{path}: an image of {split} has {array.shape[1]} labels, where one is needed (ChestMNIST is such a set)"
-            )
         if array.dtype.kind not in "iu":
             raise NoDataSet(f"{path}: {split}_labels are no whole numbers")
     return [
-        Entry(f"{path}/{split}/{number:06d}", str(label), split)
+        Entry(f"{path}/{split}/{number:06d}", split, tuple(map(str, row)))
         for split, array in labels_of.items()
-        for number, label in enumerate(array.ravel().tolist())
+        for number, row in enumerate(array.reshape(len(array), math.prod(array.shape[1:])).tolist())
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a run says of its data before training, and after it changed."""
+"""What a run says of its data when it opens it, and where it changed since an earlier start."""
 
 import shutil
 
@@ -7,8 +7,9 @@ import torch
 from conftest import FINETUNE_SCHEDULE, TINY_FINETUNE, TINY_PRETRAIN, content_of
 from test_errors import expect_one_line
 
-from util.data.account import SeenFiles, changes, class_counts
 from util.data.folders import has_split
+from util.data.opening import class_counts
+from util.data.seen_files import SeenFiles, changes
 from util.training import checkpoint
 
 

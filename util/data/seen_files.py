@@ -1,77 +1,16 @@
-"""What a run says of its data: all that cannot be read, the images of each class, what changed since an earlier start."""
+"""Which files a run saw, so that a run that goes on can say what changed."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from util.data import readers
-from util.data.folders import LabelledFiles
-from util.data.images import Images, UnreadableImages
-from util.data.reading import AS_IT_IS, Reading
-from util.data.records import NAMED, counted
+from util.data.images import Images
 from util.system.console import say
-
-T = TypeVar("T")
-FEW = 20  # images of a class, below which its figures are rough
-SHOWN = 10  # classes in a line; of more, the smallest and the largest are shown
-
-
-def open_images(*splits: LabelledFiles, cache: str, on_bad: str, reading: Reading = AS_IT_IS) -> list[Images]:
-    """The images of several splits (:class:`util.data.images.Images`), and what a reader should know of their classes.
-
-    All are read as the first is, which is the training set.
-
-    Raises:
-        UnreadableImages: of all splits together.
-    """
-    first: list[Images] = []
-
-    def open_split(files: LabelledFiles) -> Images:
-        images = Images(files, cache, on_bad, first[0].reading if first else reading)
-        first.append(images)
-        return images
-
-    opened = opened_together([partial(open_split, files) for files in splits])
-    for images in opened:
-        for line in class_counts(images.split, images.classes, images.labels):
-            say(line)
-    return opened
-
-
-def opened_together(openers: Iterable[Callable[[], T]]) -> list[T]:
-    """What each of several functions opens; where some raise :class:`UnreadableImages`, one for all of them is raised."""
-    opened, errors = [], []
-    for opener in openers:
-        try:
-            opened.append(opener())
-        except UnreadableImages as error:
-            errors.append(error)
-    if errors:
-        raise UnreadableImages([line for error in errors for line in error.problems], errors[0].remedy)
-    return opened
-
-
-def class_counts(split: str, classes: list[str], labels: Tensor) -> list[str]:
-    """The number of images of each class of a split in a line, and one more where classes have few."""
-    counts = dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
-    ranked = sorted(counts.items(), key=lambda item: item[1])
-    if len(classes) <= SHOWN:
-        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    else:
-        low, high = (", ".join(f"{name} {count}" for name, count in part) for part in (ranked[:3], ranked[-3:]))
-        shown = f"{low}, ..., {high} ({len(classes)} classes)"
-    lines = [f"{split}: {counted(len(labels), 'image', 'images')}: {shown}"]
-    few = [f"{name} ({count})" for name, count in ranked if count < FEW]
-    if few:
-        more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
-        lines.append(f"note: {split} has fewer than {FEW} images of {', '.join(few[:NAMED])}{more}")
-    return lines
 
 
 class SeenFiles:
