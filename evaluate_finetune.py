@@ -44,7 +44,8 @@ def load_classifier(args: argparse.Namespace, source: Checkpoint, classes: list[
     decision = read_decision(source.content, classes, source.path)
     say(f"protocol of the checkpoint: {source.options.get('protocol', 'unknown')}")
     model = create_encoder(
-        *(args.model, args.patch_size),
+        args.model,
+        args.patch_size,
         img_size=args.input_size,
         num_classes=len(classes),
         global_pool=args.pool,
@@ -106,11 +107,9 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
     about = {"checkpoint": str(evaluated.path), "data_path": str(Path(args.data_path).resolve()), "split": split}
+    chosen = [*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else []
     results = about | complete(
-        *(metrics, images, probabilities.numpy()),
-        training_paths=training_paths,
-        chosen=[*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else [],
-        ordered=args.ordered,
+        metrics, images, probabilities.numpy(), training_paths=training_paths, chosen=chosen, ordered=args.ordered
     )
     results |= decision_results(decision, known, split, classes, images.patients, args.prevalence)
     predictions = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
@@ -123,7 +122,14 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     say(f"evaluated: {split}")
     say(in_words(results))
     drawn = draw_pictures(
-        *(workplace.folder, model, images, inference, args.map, results, probabilities, features),
+        workplace.folder,
+        model,
+        images,
+        inference,
+        args.map,
+        results,
+        probabilities,
+        features,
         width=args.figure_width,
         formats=args.figure_format,
     )
@@ -159,7 +165,9 @@ def predict(args: argparse.Namespace, source: Checkpoint) -> None:
     write_run_json(workplace, "predict", parsed.plain(args), resumed=source)
     overlays = draw_overlays(workplace.folder, model, images, inference, args.map, read) if args.overlays else None
     written = prediction_folder.write_prediction(
-        *(workplace.folder, predictions, decision),
+        workplace.folder,
+        predictions,
+        decision,
         checkpoint=args.resume,
         fingerprint=files.fingerprint,
         problems=problems,
