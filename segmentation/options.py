@@ -9,9 +9,9 @@ from util.options import checks
 from util.options.groups import (
     add_figure_options,
     add_leak_option,
+    add_loader_options,
     add_reading_options,
     add_running_options,
-    add_workers_option,
 )
 from util.options.parser import COUNT, NOT_NEGATIVE, RATIO, SHARE, Parser, number, path
 from util.options.protocol import protocol_name
@@ -88,12 +88,8 @@ def add_data_options(parser: Parser) -> None:
     group.add_argument("--mask_ext", type=extension, default=".png", help="extension of the masks")
     group.add_argument("--num_classes", type=COUNT, metavar="N", help="mask folders, 0 to N - 1 (default: those there)")
     add_leak_option(group)
-    add_workers_option(group)
+    add_loader_options(group)
     add_reading_options(group)
-    group.add_argument(
-        "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
-    )
-    group.add_argument("--no_pin_mem", dest="pin_mem", action="store_false", default=True, help=argparse.SUPPRESS)
 
 
 def add_augmentation_options(parser: Parser) -> None:

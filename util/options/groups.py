@@ -31,7 +31,7 @@ def add_data_options(parser: Parser) -> None:
     paper.add_argument(
         "--num_classes", "--nb_classes", type=COUNT, metavar="N", help="number of classes (default: those of the folders)"
     )
-    add_workers_option(group)
+    add_loader_options(group)
     group.add_argument(
         "--cache",
         choices=("auto", "ram", "off"),
@@ -56,10 +56,6 @@ def add_data_options(parser: Parser) -> None:
         "skipped-eval.txt by --eval)",
     )
     add_reading_options(group)
-    group.add_argument(
-        "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
-    )
-    group.add_argument("--no_pin_mem", action="store_false", dest="pin_mem", help=argparse.SUPPRESS)
     parser.groups["augmentation"].add_argument(
         "--crop_scale",
         type=number(float, 0, 1, open_ends="low"),
@@ -118,13 +114,17 @@ def add_leak_option(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_workers_option(group: argparse._ArgumentGroup) -> None:
+def add_loader_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num_workers",
         type=number(int, 0),
         help="processes that load images (default: as many as there are cores, ten at most; none where one or two cores "
         "train on images that are kept decoded)",
     )
+    group.add_argument(
+        "--pin_mem", action=argparse.BooleanOptionalAction, default=True, help="page-locked batches, for CUDA"
+    )
+    group.add_argument("--no_pin_mem", action="store_false", dest="pin_mem", help=argparse.SUPPRESS)
 
 
 def add_model_options(parser: Parser, models: list[str]) -> argparse._ArgumentGroup:
