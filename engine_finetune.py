@@ -36,6 +36,7 @@ def train_one_epoch(
         smoothing: of the labels; those that ``mixup`` has smoothed are left as they are.
         balance: ``[classes]``, how much each class's images count in the loss; None: all alike.
         mixup: mixes a batch and its labels.
+        erasing: replaces parts of the images.
     """
     model.train()
     for batch in epoch:

@@ -1,4 +1,4 @@
-"""Pre-training: one epoch of steps, and what the model knows by then (METHOD.md "Pre-training")."""
+"""Pre-training: one epoch of steps (METHOD.md "Pre-training")."""
 
 import torch
 from torch import Tensor, nn

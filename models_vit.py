@@ -101,7 +101,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
     """A ViT encoder with a linear head that can be given a choice of patches instead of all.
 
     Args:
-        img_size: side of the input in pixels, a multiple of ``patch_size``.
+        img_size: side of the input in pixels, or its height and width; multiples of ``patch_size``.
         patch_size: side of a patch in pixels.
         embed_dim, depth, num_heads: width, number of blocks and of attention heads.
         num_classes: outputs of the head.
@@ -114,7 +114,7 @@ class VisionTransformer(vision_transformer.VisionTransformer):
 
     def __init__(
         self,
-        img_size: int = 224,
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         embed_dim: int = 768,
         depth: int = 12,

@@ -22,7 +22,7 @@ PARTS = ("pretrain", "finetune", "inference", "pipeline", "epoch")  # of benchma
 
 
 class Step(NamedTuple):
-    """One thing to run, and how it ended."""
+    """One thing to run."""
 
     name: str
     command: list[str]
@@ -30,6 +30,8 @@ class Step(NamedTuple):
 
 
 class Outcome(NamedTuple):
+    """How a step ended."""
+
     name: str
     ended: str
     seconds: float
@@ -118,7 +120,7 @@ def rates(folder: Path) -> list[str]:
     for phase in ("pretrain", "finetune"):
         log = folder / phase / "log.txt"
         epochs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-        rates = ", ".join(f"{each.get('images_per_second', each.get('train_images_per_second', 0)):.0f}" for each in epochs)
+        rates = ", ".join(f"{each['images_per_second']:.0f}" for each in epochs)
         if rates:
             lines.append(f"{phase}: {rates} images/s in its epochs, files, maps and first steps included")
     return lines

@@ -67,7 +67,7 @@ def evaluate_only(args) -> None:
     if distributed.is_main():
         pictures.clear(folder)
         metrics.write_results(folder, results, counts, pairs.paths, pairs.classes)
-        iou = pictures.mean_iou(metrics.metrics_of(counts)["iou"])
+        iou = metrics.metrics_of(counts)["iou"].mean(1)  # over its classes
         title = f"{split}: best, median and worst of {len(iou)} images"
         sheet = pictures.contact_sheet(pairs, predicted > 127, true > 0, iou, title, args.figure_width)
         drawn = ", ".join(save(sheet, folder, "sheet", args.figure_format))

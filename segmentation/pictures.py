@@ -3,7 +3,6 @@
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
@@ -19,15 +18,16 @@ from util.system.errors import InputError
 
 # Colours that colour-blind readers tell apart
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = (0.0, 0.62, 0.45), (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)
+EACH = 3  # best, median and worst images on the sheet
 
 
-def cases(iou: Tensor, each: int = 3) -> list[int]:
-    """The images to show: the best, the median and the worst ``each``, by IoU, best first."""
+def cases(iou: Tensor) -> list[int]:
+    """The images to show: the best, the median and the worst :data:`EACH`, by IoU, best first."""
     order = iou.argsort(descending=True).tolist()
-    if len(order) <= 3 * each:
+    if len(order) <= 3 * EACH:
         return order
-    middle = (len(order) - each) // 2
-    return order[:each] + order[middle : middle + each] + order[-each:]
+    middle = (len(order) - EACH) // 2
+    return order[:EACH] + order[middle : middle + EACH] + order[-EACH:]
 
 
 def overlay(image: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
@@ -98,8 +98,3 @@ def write_masks(folder: Path, pairs: Pairs, predicted: Tensor) -> None:
         for path, (height, width), masks in zip(pairs.paths, pairs.sizes, predicted, strict=True):
             mask = Image.fromarray(masks[column].numpy()).resize((width, height), Image.Resampling.BILINEAR)
             mask.point(lambda value: 255 * (value > 127)).save(folder / name / f"{Path(path).stem}.png")
-
-
-def mean_iou(values: Tensor) -> Tensor:
-    """IoU of each image ``[N]``, averaged over its classes ``[N, classes]``."""
-    return torch.nanmean(values, dim=1)

@@ -274,7 +274,7 @@ def test_output_that_nobody_reads_ends_a_script_without_a_word(tmp_path):
 
 
 def test_tools_answer_in_one_line(tmp_path):
-    for tool in ("compare", "report", "split", "phantom"):
+    for tool in ("compare", "cross_validate", "export", "phantom", "prepare", "probe", "report", "split"):
         result = run_here(f"-m util.{tool}", ROOT, check=False)
         assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "required" in result.stderr
 

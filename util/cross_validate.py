@@ -250,7 +250,7 @@ def main() -> None:
     remarks = []
     start = options["pretrain"]["init"] if "pretrain" in options else options["finetune"]["finetune"]
     if start:
-        line, _ = history.remark(start, [path for fold in folds for path in fold.paths("test")], "held-out images")
+        line = history.remark(start, [path for fold in folds for path in fold.paths("test")], "held-out images")
         advice = "" if "pretrain" in options else "; --pretrain pre-trains within each fold"
         remarks += [f"{line}{advice}"] if line else []
     make_writable(args.output_dir, "--output_dir")

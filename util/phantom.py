@@ -49,9 +49,9 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: float) -> np.ndarra
     return (noise - noise.mean()) / noise.std()
 
 
-def soft(signed_distance: np.ndarray, width: float = 1.0) -> np.ndarray:
-    """An edge: 1 where the distance is well above zero, 0 well below, ``width`` pixels wide."""
-    return 1 / (1 + np.exp(-np.clip(signed_distance / width * 2, -30, 30)))
+def soft(signed_distance: np.ndarray) -> np.ndarray:
+    """An edge: 1 where the distance in pixels is well above zero, 0 well below, one pixel wide."""
+    return 1 / (1 + np.exp(-np.clip(2 * signed_distance, -30, 30)))
 
 
 def draw_head(rng: np.random.Generator, size: int) -> Head:

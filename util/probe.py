@@ -190,7 +190,7 @@ def main() -> None:
     output = output_of(args, split)
     device = choose_device(args.device)
     precision = Precision(device, choose_precision(args.amp, device))
-    line, _ = history.remark(args.checkpoint, files.paths, f"images of {split}")
+    line = history.remark(args.checkpoint, files.paths, f"images of {split}")
     if line:
         say(f"note: {line}")
     pool = args.pool or model.global_pool

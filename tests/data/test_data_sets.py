@@ -118,9 +118,8 @@ def test_copies_of_training_images_in_val(answer, call, phantoms, tmp_path):
         )
         status, out, err = call(evaluate)
         assert status == 0 and ("is a copy of a training image" in out) == (answer == "note"), err
-        assert len(history.remark(str(trained), open_splits(str(data), ("val",))[0].paths, "images")[1]) == (
-            answer == "note"
-        )
+        seen = history.seen(open_splits(str(data), ("val",))[0].paths, history.history(trained))
+        assert len(seen) == (answer == "note")
         assert call(f"{evaluate} --on_leak drop")[0] == 2
 
 

@@ -96,6 +96,7 @@ def test_evaluation_names_no_file_in_its_pictures(evaluated, phantoms):
         words = " ".join(re.findall(r">([^<>]+)</(?:text|tspan)>", (evaluated / f"{name}.svg").read_text()))
         assert "val: 12 images, top-1" in words
         assert "checkpoint" not in words and evaluated.name not in words and phantoms.name not in words
+        assert not any(path.stem in words for path in (phantoms / "val").rglob("*.png"))
 
 
 def test_numbers_on_the_pictures_are_those_of_the_metrics(evaluated):

@@ -13,11 +13,8 @@ from util.system.errors import InputError
 
 def digest(path: str) -> str:
     """A fingerprint of a file's content."""
-    fingerprint = hashlib.blake2b()
     with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            fingerprint.update(part)
-    return fingerprint.hexdigest()
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def groups_of_copies(paths: Iterable[str]) -> list[list[str]]:

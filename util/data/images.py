@@ -150,6 +150,7 @@ class Images(Dataset):
         paths, labels, patients: of the images that can be read; classes: names; root, split: where they come from.
         skipped: a line for each image left out: its path and why.
         deep: there are images of more than 8 bits.
+        decoded: all of them, where they are kept in memory; else None.
         reading: with the intensity range, found in these images where none was given.
 
     Raises:

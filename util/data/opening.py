@@ -50,7 +50,7 @@ def open_for_evaluation(
     with_val: bool = False,
     trained_without_copies: bool = False,
 ) -> tuple[list[str], LabelledFiles, LabelledFiles | None]:
-    """The paths of the training images, none where they are not at hand, and the files of the split to evaluate.
+    """The paths of the training images (none where they are not at hand), the split to evaluate, and val where it is needed.
 
     Args:
         classes: of the model, in its order; None: those of the data.

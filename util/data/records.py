@@ -136,7 +136,8 @@ def empty_classes(folders: list[Path], records: list[Record]) -> list[str]:
 
 
 def with_patients(records: list[Record], path: Path, data_path: Path) -> list[Record]:
-    """Records with the patients of a CSV file with columns ``path`` and ``patient``; rows of other images do no harm.
+    """Records with the patients of a CSV file with columns ``path`` and ``patient``; rows of other images are
+    ignored.
 
     A path there is relative to the file, or to the data folder, or a bare file name that only one image has.
 

@@ -72,8 +72,8 @@ def changes(before: Tensor, now: Tensor, names: list[str]) -> str | None:
     return ", ".join(lines) or "they are in another order"
 
 
-def _first(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _hash(text: str) -> int:

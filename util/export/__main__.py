@@ -19,6 +19,7 @@ from util.export import hugging_face_format, onnx_format, safetensors_format, ti
 from util.export.card import find_metrics, write_card
 from util.export.exported import LARGEST_DIFFERENCE, Exported
 from util.maps import sources
+from util.options.parser import PlainParser
 from util.system.console import say
 from util.system.errors import InputError, run_script
 from util.training.damage import plainly
@@ -33,7 +34,7 @@ FORMATS = {
 
 
 def get_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m util.export", description=__doc__.split("\n")[0])
+    parser = PlainParser(prog="python -m util.export", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="of pre-training or fine-tuning, or other weights")
     parser.add_argument("--to", choices=tuple(FORMATS), required=True, help="what is to read it")
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the files go; it must not exist, or be empty")

@@ -26,7 +26,8 @@ def count_table(data_set: DataSet, records: list[Record], splits: list[str]) -> 
 
 
 def torn(tags: Sequence[Hashable], splits: list[str]) -> tuple[int, int]:
-    """How many tags several images share, and how many of those have images in more than one split; empty tags count not."""
+    """How many tags several images share, and how many of those have images in more than one split; empty tags do not
+    count."""
     where = defaultdict(list)
     for tag, split in zip(tags, splits, strict=True):
         if tag:

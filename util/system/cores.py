@@ -23,7 +23,7 @@ def settle_threads() -> str:
     """Give PyTorch as many threads as there are usable cores, unless ``OMP_NUM_THREADS`` says otherwise.
 
     Returns:
-        What it came to, for a reader.
+        A description for the log.
     """
     import torch
 
@@ -34,6 +34,6 @@ def settle_threads() -> str:
 
 
 def waiting() -> str:
-    """How threads wait, for a reader."""
+    """How threads wait, for the log."""
     named = [f"{name}={os.environ[name]}" for name in WAITING if name in os.environ]
     return " ".join(named)

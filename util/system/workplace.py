@@ -309,7 +309,7 @@ def write_run_json(
     Args:
         departures: from the protocol.
         begun_from: file and hash of the encoder's checkpoint.
-        resumed: the checkpoint that is gone on from, evaluated or used for a prediction.
+        resumed: the checkpoint that this run resumes, evaluates or predicts with.
     """
     if not distributed.is_main():
         return

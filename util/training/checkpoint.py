@@ -23,14 +23,11 @@ FORMAT = 3  # 2: may stand within an epoch; 3: of a run that validates on images
 
 
 def file_sha256(path: Path) -> str | None:
-    """The SHA-256 of a file, as ``sha256sum`` prints it; None of what is no file."""
+    """The SHA-256 of a file, as ``sha256sum`` prints it; None where there is no such file."""
     if not path.is_file():
         return None
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Checkpoint:
 
     @cached_property
     def sha256(self) -> str | None:
-        """The file's: what a run calls the file, wherever it lies; None of what is no file."""
+        """The file's: what a run calls the file, wherever it lies; None where there is no such file."""
         return file_sha256(self.path)
 
     def named(self) -> dict[str, str | None]:

@@ -92,7 +92,7 @@ def check_parameter(name: Any, value: Any, room: float, path: Path) -> None:
     if value.nbytes > room:
         raise InputError(f"{path}: {name} is {tuple(value.shape)}, more numbers than the file holds")
     if not value.isfinite().all():
-        raise InputError(f"{path}: {name} holds infinite values or none (NaN); the training that wrote it had failed")
+        raise InputError(f"{path}: {name} holds infinite values or NaN; the training that wrote it had failed")
 
 
 def is_plain(value: Any) -> bool:

@@ -36,7 +36,7 @@ def decided_path(source: Checkpoint, known: Decision, choice: Choice) -> Path:
 def prepare(
     choice: Choice, source: Checkpoint, known: Decision, files: LabelledFiles, input_size: int, overwrite: bool
 ) -> Path:
-    """See that a choice can be made and kept; where to, by :func:`decided_path`.
+    """Check that a choice can be made and saved; return the new checkpoint's path, by :func:`decided_path`.
 
     Args:
         choice: what to choose on val/, whose ``files`` these are.

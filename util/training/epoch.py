@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from util.data.augment import normalize
 from util.system import distributed, interruption
 from util.system.console import track
-from util.system.errors import NonFiniteLoss
+from util.system.errors import NonFiniteLoss, Stopped
 from util.system.seeds import seed_everything
 from util.system.text import one_line
 from util.training.log import Averages, RunLog
@@ -102,7 +102,7 @@ class Epoch:
             values = {**self.averages.means(), "lr": self._lr, **self._stepper.scaling()}
             self._log.scalars({f"step/{name}": value for name, value in values.items()}, steps_in_all - 1)
         if stop:
-            raise interruption.Stopped(stop)
+            raise Stopped(stop)
         if save:
             self._saver.save(self.number - 1, self.done, self.averages)
 

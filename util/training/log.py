@@ -29,7 +29,7 @@ class Averages:
         self.unchecked.append(step)
 
     def first_not_finite(self) -> int | None:
-        """Which step since the last call brought an infinite value or none, counted from 0 (waits for the device)."""
+        """Which step since the last call brought an infinite value or NaN, counted from 0 (waits for the device)."""
         if not self.unchecked:
             return None
         finite = torch.stack(self.unchecked).isfinite().all(1).tolist()

@@ -79,7 +79,7 @@ def same_place(step: int, before: int, now: int, accum_iter: int) -> int:
 
 
 def set_aside(folder: Path, first_epoch: int) -> list[str]:
-    """Give the checkpoints and sheets of epochs that a run goes back behind another name, as it makes these anew.
+    """Rename the checkpoints and sheets of the epochs that a run will repeat.
 
     Returns:
         The new names; none in processes other than the main one.

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
-from util.system.errors import DISK_TROUBLE, DiskError, InputError
+from util.system.errors import DISK_TROUBLE, DiskError, InputError, Stopped
 from util.system.text import one_line
 from util.system.workplace import Workplace, check_space, clear, write_run_json
 from util.training.checkpoint import Checkpoint
@@ -87,6 +87,7 @@ class Training:
     Attributes:
         model: what is trained, with gradients averaged over processes.
         best: epoch and score of the best epoch so far; empty before the first.
+        finished_now: whether the last epoch ended in this start.
 
     Raises:
         InputError: where the checkpoint does not fit, or the disk is too small.
@@ -116,7 +117,7 @@ class Training:
         self._epochs, self._seed, self._print_freq, self._patience = epochs, seed, print_freq, early_stopping
         self.best: dict = {}
         self._best_before: dict = {}  # until the epoch that is best now was saved
-        self.finished_now = False  # the last epoch ended in this start
+        self.finished_now = False
         at_most = most_at_once(save_every, keep, epochs, best=about.phase != "pretrain")
         check_space(workplace.folder, size_of_checkpoint(stepper, self.parts), at_most)
         self._saver = Saver(workplace.folder, save_every, keep, self._content)
@@ -189,7 +190,7 @@ class Training:
                 if error.errno not in DISK_TROUBLE or isinstance(error, DiskError):
                     raise
                 raise DiskError(f"{error}: {self._saver.way_on(error)}") from error
-            except interruption.Stopped as stop:
+            except Stopped as stop:
                 epoch = self._epoch
                 if self.best.get("epoch") == epoch.number:  # it ended, and was not saved as the best
                     self.best = self._best_before

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class SaveEvery(NamedTuple):
-    """When to save beyond ``checkpoint-last.pth`` after each epoch: every so many epochs, or also every so many steps."""
+    """When to save beyond ``checkpoint-last.pth`` after each epoch: every so many epochs, or every so many steps (then
+    no epoch keeps one)."""
 
     epochs: int
     steps: int

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from util.data.copies import copies_of, without_copies
 from util.data.records import read_records
 from util.system.errors import InputError
-from util.training.checkpoint import Checkpoint
 from util.weights.sources import load_weights
 
 
@@ -36,13 +35,14 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
         later: those that began from it; one that was written over what it began from has lost that part of its history.
     """
     source = load_weights(path, weights=False)
-    data_path, labels = source.options.get("data_path"), source.phase == "finetune" or bool(class_weight(source))
+    data_path = source.options.get("data_path")
+    labels = source.phase == "finetune" or bool(source.options.get("class_weight", 0.1))
     if source.phase not in ("pretrain", "finetune") or not data_path:
         return History(set(), False, f"{path} does not say which images it was trained on")
     paths, unknown = set(), ""
     try:
         splits = ("train", "val") if source.trained_without_copies else ("train",)
-        records = read_records(Path(data_path), splits, ("train",), on_patient_leak="note", note=_ignore)
+        records = read_records(Path(data_path), splits, ("train",), on_patient_leak="note", note=lambda _: None)
         train, val = ([record.path for record in records if record.split == split] for split in ("train", "val"))
         paths = set(without_copies(train, val))
     except InputError:
@@ -61,10 +61,6 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
     return History(paths | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
 
 
-def class_weight(source: Checkpoint) -> float:
-    return source.options.get("class_weight", 0.1)
-
-
 def seen(judged: Sequence[str], known: History) -> set[str]:
     """The images among ``judged`` that are training images of a checkpoint, or copies of such, byte for byte."""
     real = {str(Path(path).resolve()) for path in known.paths}
@@ -72,8 +68,8 @@ def seen(judged: Sequence[str], known: History) -> set[str]:
     return same | copies_of([path for path in judged if path not in same], list(known.paths)).keys()
 
 
-def remark(path: str, judged: Sequence[str], what: str) -> tuple[str, set[str]]:
-    """A line on the images that a checkpoint saw among those that judge it, empty if none; and these images.
+def remark(path: str, judged: Sequence[str], what: str) -> str:
+    """A line on the images that a checkpoint saw among those that judge it; empty if there are none.
 
     Args:
         path: of the checkpoint.
@@ -85,11 +81,7 @@ def remark(path: str, judged: Sequence[str], what: str) -> tuple[str, set[str]]:
     if images:
         labels = ", with their labels" if known.labels else ", without their labels"
         trained = f"{path} was trained on {len(images)} of the {len(judged)} {what}{labels}"
-        return f"LEAK: {trained}: the figures look too good", images
+        return f"LEAK: {trained}: the figures look too good"
     if known.unknown:
-        return f"{known.unknown}: if some of the {what} are among them, the figures look too good", images
-    return "", images
-
-
-def _ignore(_: str) -> None:
-    """A note on a table that is not this run's."""
+        return f"{known.unknown}: if some of the {what} are among them, the figures look too good"
+    return ""
