@@ -14,9 +14,8 @@ def train_one_epoch(
     epoch: Epoch,
     masking: SAM,
     *,
-    by_map: bool,
+    random_share: float,
     class_weight: float,
-    random_share: float = 0.0,
     balance: Tensor | None = None,
 ) -> dict[str, float]:
     """Train for one epoch; return the means of what was measured.
@@ -25,25 +24,23 @@ def train_one_epoch(
         model: a :class:`models_msmae.MaskedAutoencoder`, maybe wrapped for several processes.
         epoch: gives the batches and takes the steps.
         masking: how much is masked and thrown.
-        by_map: SAM chooses the patches by the images' maps; if not, they are chosen at random.
+        random_share: share of each batch whose patches are chosen at random, 0 to 1; of the others, the images' maps
+            choose them. Between 0 and 1, the head learns from the former alone: it need not name a lesion that SAM hides
+            from it (METHOD.md "SAM").
         class_weight: of the class loss beside the pixel loss.
-        random_share: share of each batch that SAM leaves to random masking. Above 0, the head learns from that part alone:
-            it need not name a lesion that SAM hides from it (METHOD.md "SAM").
         balance: ``[classes]``, how much each class's images count in the class loss; None: all alike.
     """
     model.train()
     for batch in epoch:
         epoch.adjust_learning_rate()
         weights, labels = batch["weights"], batch["label"]
-        at_random, supervised, shares = 0, labels, {}
-        if by_map:
-            at_random = round(random_share * len(labels))
-            split = masking.split(weights, batch["noise"], at_random)
-            shares = weight_shares(weights[at_random:], Split(*(part[at_random:] for part in split)))
-        else:
-            split = masking.split_at_random(batch["noise"])
+        at_random = round(random_share * len(labels))
+        split = masking.split(weights, batch["noise"], at_random)
+        supervised, shares = labels, {}
         if at_random:
             supervised = first_only(labels, at_random)
+        if at_random < len(labels):
+            shares = weight_shares(weights[at_random:], Split(*(part[at_random:] for part in split)))
         with epoch.precision():
             output = model(batch["image"], split, supervised, balance)
         loss = output.reconstruction + class_weight * output.classification

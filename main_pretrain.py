@@ -134,9 +134,8 @@ def main() -> None:
                 training.model,
                 epoch,
                 sam if by_map else random_masking,
-                by_map=by_map,
+                random_share=args.random_share if by_map else 1.0,
                 class_weight=args.class_weight,
-                random_share=args.random_share,
                 balance=balance.loss_weights,
             )
             values |= balance.summary(loader)

@@ -198,16 +198,13 @@ def open_for_training(
     if not kept:
         raise InputError(f"--on_leak drop leaves no training image in {root}: all are copies of images of val")
     without = set(paths) - {paths[index] for index in kept}
-    opened: list[Pairs] = []  # the training pairs, once they are
 
-    def open_train() -> Pairs:
-        opened.append(Pairs(root, "train", img_ext, mask_ext, without, reading))
-        return opened[0]
+    def open_one(split: str, reading: Reading) -> Pairs:
+        if split == "train":
+            return Pairs(root, split, img_ext, mask_ext, without, reading)
+        return open_split(root, split, img_ext, mask_ext, num_classes, reading)
 
-    def open_val() -> Pairs:
-        return open_split(root, "val", img_ext, mask_ext, num_classes, opened[0].reading if opened else reading)
-
-    train, val = opened_together([open_train, open_val])
+    train, val = opened_together(open_one, ("train", "val"), reading)
     if train.classes != val.classes:
         raise InputError(f"--root {root}: val/masks/ holds the folders {val.classes}, train/masks/ {train.classes}")
     return train, val

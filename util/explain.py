@@ -16,11 +16,13 @@ from util.data.augment import denormalize, normalize
 from util.data.images import read_image
 from util.data.loading import resize_whole
 from util.data.reading import AS_IT_IS, Reading
-from util.evaluation.painting import stripes
+from util.evaluation.painting import rebuilt
+from util.evaluation.preview import reconstructed_colours
 from util.maps import sources
 from util.masking import SAM, Split
 from util.options.checks import ratios
 from util.system.errors import InputError
+from util.system.workplace import Precision
 
 
 def network_input(model: torch.nn.Module, path: str, reading: Reading | None = None) -> Tensor:
@@ -93,12 +95,6 @@ def reconstruction(model: torch.nn.Module, path: str, split: Split, reading: Rea
     if not hasattr(model, "reconstruct"):
         raise InputError("this model has no decoder; load a checkpoint of pre-training")
     pixels = network_input(model, path, reading)
-    model.eval()
-    split = Split(*(part.to(pixels.device) for part in split))
-    patches = model.pixels(pixels, torch.arange(model.patch_embed.num_patches, device=pixels.device)[None])
-    patches[0, split.masked[0]] = model.reconstruct(pixels, split)[0]
-    columns, side = model.grid_size[1], model.patch_size
-    pixels = patches[0].reshape(-1, side, side, 3).permute(0, 3, 1, 2)
-    colours = denormalize(pixels, model.variant.mean, model.variant.std).permute(0, 2, 3, 1)
-    colours[split.thrown[0]] = stripes(side).to(colours)
-    return colours.unflatten(0, (-1, columns)).transpose(1, 2).flatten(2, 3).flatten(0, 1).cpu()
+    image = denormalize(pixels, model.variant.mean, model.variant.std)[0].permute(1, 2, 0).cpu()
+    masked = reconstructed_colours(model, pixels, split, Precision(pixels.device, "fp32"))
+    return rebuilt(image, split, 0, masked[0])

@@ -81,7 +81,7 @@ def epoch_against_steps(
                 epoch = Epoch(number, batches_from, stepper, saver, log, seed=0, print_freq=20)
                 wait(device)
                 start = time.perf_counter()
-                engine_pretrain.train_one_epoch(model, epoch, PAPERS_SAM, by_map=True, class_weight=0.1)
+                engine_pretrain.train_one_epoch(model, epoch, PAPERS_SAM, random_share=0.0, class_weight=0.1)
                 wait(device)
                 seconds[kind].append(time.perf_counter() - start)
         log.close()

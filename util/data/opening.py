@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +16,15 @@ from util.data.records import NAMED, counted, read_records, some
 from util.system.console import say
 from util.system.errors import InputError
 
-T = TypeVar("T")
+
+class Opened(Protocol):
+    """The images of a split."""
+
+    reading: Reading
+
+
+S = TypeVar("S")
+T = TypeVar("T", bound=Opened)
 FEW = 20  # images of a class, below which its figures are rough
 SHOWN = 10  # classes in a line; of more, the smallest and the largest are shown
 
@@ -115,26 +122,24 @@ def open_images(*splits: LabelledFiles, cache: str, on_bad: str, reading: Readin
     Raises:
         UnreadableImages: of all splits together.
     """
-    first: list[Images] = []
-
-    def open_split(files: LabelledFiles) -> Images:
-        images = Images(files, cache, on_bad, first[0].reading if first else reading)
-        first.append(images)
-        return images
-
-    opened = opened_together([partial(open_split, files) for files in splits])
+    opened = opened_together(lambda files, reading: Images(files, cache, on_bad, reading), splits, reading)
     for images in opened:
         for line in class_counts(images.split, images.classes, images.labels):
             say(line)
     return opened
 
 
-def opened_together(openers: Iterable[Callable[[], T]]) -> list[T]:
-    """What each of several functions opens; where some raise :class:`UnreadableImages`, one for all of them is raised."""
-    opened, errors = [], []
-    for opener in openers:
+def opened_together(open_one: Callable[[S, Reading], T], splits: Iterable[S], reading: Reading) -> list[T]:
+    """What ``open_one`` opens of each split, all read as the first is, which finds its intensity range.
+
+    Raises:
+        UnreadableImages: of all splits together.
+    """
+    opened: list[T] = []
+    errors = []
+    for split in splits:
         try:
-            opened.append(opener())
+            opened.append(open_one(split, opened[0].reading if opened else reading))
         except UnreadableImages as error:
             errors.append(error)
     if errors:

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from util.evaluation.calibration import LIMITS, apply_temperature, calibration_metrics, fit_temperature
-from util.evaluation.cutoffs import Cutoff, check_both_sides, check_positive, choose_cutoff, cutoff_metrics
+from util.evaluation.cutoffs import Cutoff, check_both_sides, check_positive, check_rule, choose_cutoff, cutoff_metrics
 from util.evaluation.table import OF_EACH_CLASS, with_interval
 from util.system.errors import InputError
 
@@ -58,10 +58,10 @@ def read_decision(content: dict, classes: list[str], path: Path) -> Decision:
     try:
         temperature, cutoff = kept["temperature"], kept["cutoff"] and Cutoff(**kept["cutoff"])
         right = temperature is None or LIMITS[0] <= temperature <= LIMITS[1]
-        right = right and (
-            cutoff is None or (cutoff.positive in classes and cutoff.value >= 0 and isinstance(cutoff.rule, str))
-        )
-    except (TypeError, KeyError):
+        if cutoff:
+            check_rule(cutoff.rule)
+            right = right and cutoff.positive in classes and cutoff.value >= 0
+    except (TypeError, KeyError, AttributeError, InputError):
         right = False
     if not right:
         raise InputError(f"{path}: its temperature or cut-off is damaged; choose them anew from the checkpoint before")
