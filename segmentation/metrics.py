@@ -1,6 +1,5 @@
 """How well predicted masks agree with true ones; each metric's name says what was averaged over what. Threshold 0.5."""
 
-import csv
 from math import isnan
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from util.data.tables import write_table
 from util.evaluation.table import with_interval
 from util.system.text import readable, write_json
 
@@ -100,14 +100,13 @@ def write_results(folder: Path, results: dict, counts: Counts, paths: list[str],
     """Write ``metrics.json`` and ``predictions.csv``, a row an image and class."""
     write_json(folder / "metrics.json", results)
     values = metrics_of(counts)
-    with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "class", *METRICS, "true pixels", "predicted pixels"])
-        for row, path in enumerate(paths):
-            for column, name in enumerate(classes):
-                tp, fp, fn, _ = (int(each[row, column]) for each in counts)
-                shown = [f"{float(values[metric][row, column]):.6f}" for metric in METRICS]
-                table.writerow([readable(path), name, *shown, tp + fn, tp + fp])
+    rows = []
+    for row, path in enumerate(paths):
+        for column, name in enumerate(classes):
+            tp, fp, fn, _ = (int(each[row, column]) for each in counts)
+            shown = [f"{float(values[metric][row, column]):.6f}" for metric in METRICS]
+            rows.append([readable(path), name, *shown, tp + fn, tp + fp])
+    write_table(folder / "predictions.csv", ["file", "class", *METRICS, "true pixels", "predicted pixels"], rows)
 
 
 def table(results: dict) -> str:

@@ -35,6 +35,7 @@ from util.options.protocol import spelled
 from util.system import child
 from util.system.console import clock, say
 from util.system.errors import InputError, Stopped, run_script
+from util.system.files import replacing
 from util.system.workplace import environment, make_writable
 from util.training import checkpoint
 from util.weights import history
@@ -169,9 +170,8 @@ def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold])
 
 
 def keep(folder: Path, account: dict) -> None:
-    temporary = folder / ".run.json.tmp"
-    temporary.write_text(json.dumps(account, indent=2, default=str) + "\n")
-    temporary.replace(folder / "run.json")
+    with replacing(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(account, indent=2, default=str) + "\n")
 
 
 def is_finished(folder: Path) -> bool:

@@ -22,6 +22,7 @@ from util.data.walk import class_names, images_below
 from util.system import cores
 from util.system.console import time_left
 from util.system.errors import InputError, run_script
+from util.system.files import replacing
 
 VALIDATION = "bilinear"  # how the scripts resize validation images; results from before that was changed say bicubic
 
@@ -143,9 +144,8 @@ class Ablation:
         commits = dict.fromkeys([*self.results["setting"]["commits"], revision()])
         self.results["setting"] = {**self.setting, "jobs": self.options.jobs, "commits": list(commits)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.results, indent=1) + "\n")
-        temporary.replace(self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(self.results, indent=1) + "\n")
         self.path.with_suffix(".md").write_text(tables(self.results))
 
 

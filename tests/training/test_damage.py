@@ -51,7 +51,7 @@ def test_a_half_overwritten_tensor_is_neither_resumed_nor_taken_for_the_newest(c
 MALFORMED = {
     "nan": (
         {"model": {**MODEL, "head.weight": torch.full((3, 4), float("nan"))}},
-        "head.weight holds infinite values or none",
+        "head.weight holds infinite values or NaN",
     ),
     "int8": ({"model": {**MODEL, "head.weight": torch.zeros(3, 4, dtype=torch.int8)}}, "torch.int8"),
     "complex": ({"model": {**MODEL, "head.weight": torch.zeros(3, 4, dtype=torch.complex64)}}, "torch.complex64"),

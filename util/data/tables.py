@@ -1,12 +1,12 @@
 """CSV files with named columns: read with checks, written whole or not at all."""
 
 import csv
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from util.system.errors import InputError
+from util.system.files import replacing
 
 
 class Table(NamedTuple):
@@ -87,16 +87,12 @@ def write_table(path: Path, columns: list[str], rows: Iterable[Iterable]) -> Non
         InputError: naming the file, if its folder is missing or closed to us.
         OSError: if the disk is full or fails.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(columns)
             table.writerows(rows)
-        temporary.replace(path)
     except UnicodeEncodeError as error:
         raise InputError(f"{path} cannot be written: {error.object} is no UTF-8, as a table must be; rename it") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

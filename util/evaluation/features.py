@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.tables import write_table
+from util.system.files import replacing
 from util.system.text import readable
 
 NAMES = ("features.npz", "features.csv")
@@ -22,12 +23,8 @@ def write_features(folder: Path, features: np.ndarray, files: list[str], labels:
     """
     files = list(map(readable, files))
     arrays = {"features": features, "files": np.array(files), **({"labels": np.array(labels)} if labels else {})}
-    temporary = folder / ".features.tmp.npz"  # NumPy would add the ending
-    try:
-        np.savez(temporary, **arrays)  # type: ignore[arg-type]
-        temporary.replace(folder / NAMES[0])
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(folder / NAMES[0]) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     columns = ["file", *(["label"] if labels else []), *(f"f{number}" for number in range(features.shape[1]))]
     known = zip(files, labels, strict=True) if labels else ((file,) for file in files)
     write_table(folder / NAMES[1], columns, ([*about, *map(str, row)] for about, row in zip(known, features, strict=True)))

@@ -25,6 +25,7 @@ from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_
 from matplotlib.text import Text
 
 from util.system.console import say
+from util.system.files import replacing
 
 PIXELS_PER_MM = 12  # 305 in an inch: of a PNG, and of images within PDF and SVG
 SMALLEST = 7  # points, of letters
@@ -121,9 +122,8 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # said better by borrow_letters
         for each in dict.fromkeys(formats):
             dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # left out: the same figure, the same file
-            temporary = folder / f".{name}.{each}.tmp"
-            figure.savefig(temporary, format=each, dpi=PIXELS_PER_MM * 25.4, metadata=dates.get(each))
-            temporary.replace(folder / f"{name}.{each}")
+            with replacing(folder / f"{name}.{each}") as temporary:
+                figure.savefig(temporary, format=each, dpi=PIXELS_PER_MM * 25.4, metadata=dates.get(each))
             written.append(f"{name}.{each}")
     return written
 

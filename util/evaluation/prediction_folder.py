@@ -16,7 +16,7 @@ from util.evaluation.predictions import Predictions, write_predictions
 from util.system import distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
-from util.system.text import one_line, readable
+from util.system.text import one_line, readable, write_json
 from util.system.workplace import named_folder
 
 UNREADABLE, PAGE, RECORD = "unreadable.txt", "predictions.html", "prediction.json"
@@ -137,7 +137,7 @@ def write_prediction(
         **decision.content(),
         **({"map": map_source} if overlays else {}),
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / RECORD, record)
     if problems:
         (folder / UNREADABLE).write_text("".join(f"{one_line(line)}\n" for line in problems.values()), encoding="utf-8")
     if features is not None:

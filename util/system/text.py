@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from util.system.files import replacing
+
 
 def readable(name: str) -> str:
     """A file's name as Unicode text: the same in every locale, and bytes that are no UTF-8 become ``\\xNN``.
@@ -28,12 +30,8 @@ def json_text(content: object, indent: int | None = 2) -> str:
 
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` by :func:`json_text`; a file that is there stays until the new one is whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json_text(content) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def one_line(text: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from util.system import cores, distributed, lock
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.files import replacing
 from util.system.text import readable
 
 RUN_FILES = (
@@ -328,4 +329,5 @@ def write_run_json(
     # an evaluation or prediction in the folder of a training leaves that one's account alone
     beside_training = phase in ("eval", "predict") and (workplace.folder / "log.txt").exists()
     name = f"run-{phase}.json" if beside_training else "run.json"
-    (workplace.folder / name).write_text(json.dumps(content, indent=2, default=str) + "\n")
+    with replacing(workplace.folder / name) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.files import replacing
 from util.training.damage import check_content, check_file, plainly, square_side
 from util.training.older import LAST_COMMIT, by_todays_names
 from util.variant import Variant
@@ -166,29 +168,23 @@ class Checkpoint:
 
 def save(path: Path, **content: Any) -> None:
     """Write a checkpoint to a temporary file beside ``path``, flush it to disk and rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    os.replace(temporary, path)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"format": FORMAT, **content}, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def duplicate(path: Path, name: str) -> None:
     """Give a checkpoint a second name; nothing is copied where the file system knows hard links."""
-    target, temporary = path.with_name(name), path.with_name(f".{name}.tmp")
+    target = path.with_name(name)
     if target.exists() and target.samefile(path):
         return
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        temporary.write_bytes(path.read_bytes())
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        temporary.unlink(missing_ok=True)  # of a run that was killed here
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
 
 
 def read(path: str | Path, weights: bool = True) -> Any:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from util.system import distributed
+from util.system.files import replacing
 from util.system.text import json_text
 
 
@@ -85,9 +86,8 @@ class RunLog:
                     for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
                     if _epoch_of(line) < resume_epoch
                 ]
-                temporary = self.path.with_name(".log.txt.tmp")
-                temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-                temporary.replace(self.path)
+                with replacing(self.path) as temporary:
+                    temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             from torch.utils.tensorboard import SummaryWriter  # other processes need not load it
 
             self.writer = SummaryWriter(str(log_dir), purge_step=resume_epoch * steps_per_epoch + resume_step or None)
