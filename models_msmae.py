@@ -25,6 +25,7 @@ from util.data.reading import Reading
 from util.masking import Split
 from util.sizes import AUTOENCODERS, ENCODERS
 from util.training.balance import cross_entropy
+from util.training.checkpoint import Checkpoint
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
 
@@ -146,7 +147,16 @@ def create_autoencoder(name: str, patch_size: int | None = None, **kwargs) -> Ma
 
 
 def load_model(path: str | Path) -> VisionTransformer:
-    """The model of any source of weights (docs/weights.md), in evaluation mode on the CPU.
+    """The model of any source of weights (docs/weights.md): :func:`model_of` what :func:`load_weights` reads.
+
+    Raises:
+        InputError: when there are no weights, or they are of an encoder that is not built here.
+    """
+    return model_of(load_weights(path))
+
+
+def model_of(origin: Checkpoint) -> VisionTransformer:
+    """The model of weights that were read, in evaluation mode on the CPU.
 
     Shapes come from the tensors; head counts from the source, else from the encoder of that width and depth.
 
@@ -155,9 +165,8 @@ def load_model(path: str | Path) -> VisionTransformer:
         says how its images were read.
 
     Raises:
-        InputError: when there are no weights, or they are of an encoder that is not built here.
+        InputError: when they are of an encoder that is not built here.
     """
-    origin = load_weights(path)
     name = origin.encoder_name(ENCODERS)
     common = {"img_size": origin.input_size, "num_classes": origin.outputs, "variant": origin.variant}
     if "decoder_pred.weight" in origin.parameters:

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from torch import Tensor
 
-from models_msmae import load_model
+from models_msmae import model_of
 from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.inference import Inference
@@ -51,7 +51,7 @@ def leaks(path: Path, data_path: str, device: str | None = None) -> dict[str, fl
     images = Images(open_splits(data_path, ("train",))[0], options["cache"], options["on_bad_image"], Reading.of(options))
     chosen = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long().tolist()
     inference = Inference(source.input_size, options["batch_size"], Precision(device, choose_precision("auto", device)))
-    model = load_model(path).to(device)
+    model = model_of(source).to(device)
     maps = {name: each.flatten(1) for name, each in maps_by_source(model, images, inference, chosen).items()}
     maps["random"] = torch.ones_like(maps["last"])
     plain = SAM(options["mask_ratio"], options["throw_ratio"])

@@ -75,30 +75,42 @@ def _dropped(groups: list[list[str]], train: list[str]) -> set[str]:
     return {path for group in groups if any(path in copies for path in group) for path in group}
 
 
-def indices_to_train_on(train: list[str], judged: list[str], split: str, groups: list[list[str]], on_leak: str) -> list[int]:
-    """Which training images to use, once it is known how many of them also lie in the split that judges the model.
+def _told(copies: dict[str, str], judged: list[str], split: str) -> str:
+    here, there = next(iter(copies.items()))
+    are = "is a copy" if len(copies) == 1 else "are copies"
+    example = f"{Path(here).name} is {Path(there).name}"
+    return f"{len(copies)} of the {len(judged)} images of {split} {are} of a training image ({example})"
+
+
+def refuse_copies(train: list[str], judged: list[str], split: str, groups: list[list[str]]) -> None:
+    """Raise :class:`InputError`, naming a pair, where images that judge the model are copies of training images.
 
     Args:
         train: paths of the training images; judged: those of the images of ``split``.
         groups: of copies among both.
-        on_leak: "note" says it, "error" ends the run, "drop" leaves them out of training.
+    """
+    if copies := copies_in(groups, train):
+        them = "it" if len(copies) == 1 else "them"
+        raise InputError(f"{_told(copies, judged, split)}: remove {them}, or give --on_leak note or drop")
 
-    Raises:
-        InputError: under "error", naming a pair.
+
+def indices_to_train_on(train: list[str], judged: list[str], split: str, groups: list[list[str]], on_leak: str) -> list[int]:
+    """Which training images to use, once it is known how many of them also lie in the split that judges the model.
+
+    Args:
+        train, judged, split, groups: as in :func:`refuse_copies`.
+        on_leak: "note" says it, "error" ends the run by :func:`refuse_copies`, "drop" leaves them out of training.
     """
     copies, everything = copies_in(groups, train), list(range(len(train)))
     if not copies:
         return everything
-    example = next(f"{Path(here).name} is {Path(there).name}" for here, there in copies.items())
-    which = "is a copy" if len(copies) == 1 else "are copies"
-    count = f"{len(copies)} of the {len(judged)} images of {split} {which} of a training image ({example})"
     if on_leak == "error":
-        raise InputError(f"{count}: remove {'it' if len(copies) == 1 else 'them'}, or give --on_leak note or drop")
+        refuse_copies(train, judged, split, groups)
     if on_leak == "note":
-        say(f"note: {count}; --on_leak drop leaves what was copied out of training")
+        say(f"note: {_told(copies, judged, split)}; --on_leak drop leaves what was copied out of training")
         return everything
     dropped = _dropped(groups, train)
     kept = [index for index in everything if train[index] not in dropped]
     left_out = counted(len(train) - len(kept), "training image is", "training images are")
-    say(f"note: {count}; {left_out} left out (--on_leak drop)")
+    say(f"note: {_told(copies, judged, split)}; {left_out} left out (--on_leak drop)")
     return kept

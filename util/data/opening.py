@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from util.data.copies import groups_of_copies, indices_to_train_on, labels_at_odds, without_copies
+from util.data.copies import groups_of_copies, indices_to_train_on, labels_at_odds, refuse_copies, without_copies
 from util.data.folders import LabelledFiles, has_split, open_splits
 from util.data.images import Images, UnreadableImages
 from util.data.reading import AS_IT_IS, Reading
@@ -88,8 +88,7 @@ def open_for_evaluation(
         records = read_records(Path(data_path), ("val",), (), on_patient_leak="note", note=lambda _: None)
         training = without_copies(training, [record.path for record in records])
     if on_leak == "error":
-        groups = groups_of_copies([*files.paths, *training])
-        indices_to_train_on(training, files.paths, files.split, groups, on_leak)
+        refuse_copies(training, files.paths, files.split, groups_of_copies([*files.paths, *training]))
     return training, files, (by_name["val"] if with_val else None)
 
 

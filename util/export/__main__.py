@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs from any folder, called by its path
 
-from models_msmae import load_model
+from models_msmae import model_of
 from util.data.reading import Reading
 from util.evaluation.decision import Decision, read_decision
 from util.export import hugging_face_format, onnx_format, safetensors_format, timm_format
@@ -88,7 +88,7 @@ def main() -> None:
         raise InputError(f"{args.checkpoint} is a segmentation model; only pre-training and fine-tuning can be exported")
     decision = read_decision(origin.content, origin.classes or [], origin.path)
     metrics = find_metrics(Path(args.checkpoint), origin.sha256, args.metrics)
-    exported = Exported(load_model(args.checkpoint), origin)
+    exported = Exported(model_of(origin), origin)
 
     folder = args.folder.resolve()  # "." has no name
     unfinished = folder.with_name(f".{folder.name}.tmp")
