@@ -104,15 +104,13 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
         decision = choice.make(decision, *known["val"], classes)
     logits, features = outputs[split]
     probabilities = torch.from_numpy(decision.probabilities(logits.numpy()))
+    predictions = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
     metrics = engine.measure(images, probabilities, args.ordered)
     metrics |= localise(model, images, lesion_masks, inference, args.map, sam)
     about = {"checkpoint": str(evaluated.path), "data_path": str(Path(args.data_path).resolve()), "split": split}
     chosen = [*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else []
-    results = about | complete(
-        metrics, images, probabilities.numpy(), training_paths=training_paths, chosen=chosen, ordered=args.ordered
-    )
+    results = about | complete(metrics, predictions, training_paths, chosen, args.ordered)
     results |= decision_results(decision, known, split, classes, images.patients, args.prevalence)
-    predictions = Predictions(images.paths, probabilities.numpy(), classes, images.labels.numpy(), images.patients)
     if choice:
         decided.save(source, evaluated.path, decision)
         distributed.barrier()

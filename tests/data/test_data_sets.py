@@ -11,6 +11,7 @@ from conftest import TINY_FINETUNE, TINY_PRETRAIN, content_of
 
 from util.data.copies import copies_of
 from util.data.folders import open_splits
+from util.evaluation.predictions import Predictions
 from util.evaluation.remarks import remarks
 from util.phantom import write_phantoms
 from util.weights import history
@@ -132,7 +133,7 @@ def test_copies_are_found_by_content_and_not_by_name_or_size(tmp_path):
 
 def test_a_class_that_is_never_predicted_is_told():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
-    found = remarks([], np.array([0, 1, 2]), probabilities, ["a", "b", "c"], [], chosen=[])
+    found = remarks(Predictions([], probabilities, ["a", "b", "c"], np.array([0, 1, 2])), [], chosen=[])
     assert found == {"remarks": ["no image is classified as b"]}
 
 

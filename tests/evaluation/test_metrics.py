@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 from evaluation.made_up import classifier
 from util.evaluation.intervals import intervals
 from util.evaluation.metrics import classification_metrics
+from util.evaluation.predictions import Predictions
 from util.evaluation.remarks import remarks
 from util.evaluation.table import metrics_table
 
@@ -108,10 +109,11 @@ def test_a_set_of_one_class_has_no_curve():
 
 def test_grades_that_count_in_another_order_are_noted():
     names = sorted(map(str, range(1, 12)))
-    said = remarks([], np.zeros(11, int), np.eye(11), names, [], [], ordered=True)["remarks"]
+    said = remarks(Predictions([], np.eye(11), names, np.zeros(11, int)), [], [], ordered=True)["remarks"]
     assert "the grades count in the order 1, 10, 11, 2" in said[0]
     assert not any(
-        "order" in line for line in remarks([], np.zeros(2, int), np.eye(2), ["g1", "g2"], [], [], True)["remarks"]
+        "order" in line
+        for line in remarks(Predictions([], np.eye(2), ["g1", "g2"], np.zeros(2, int)), [], [], True)["remarks"]
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from util.data.copies import copies_in, groups_of_copies, labels_at_odds
 from util.evaluation.metrics import classification_metrics
+from util.evaluation.predictions import Predictions
 
 TOO_GOOD = {
     "epoch": "chosen on these images, so the metrics look too good; those of a test set",
@@ -21,19 +22,11 @@ def by_numbers(name: str) -> list[float | str]:
     return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
-def remarks(
-    paths: list[str],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    classes: list[str],
-    training_paths: list[str],
-    chosen: Sequence[str],
-    ordered: bool = False,
-) -> dict:
+def remarks(predictions: Predictions, training_paths: list[str], chosen: Sequence[str], ordered: bool = False) -> dict:
     """Remarks on the metrics of a set.
 
     Args:
-        paths: of the images; labels: ``[N]``; probabilities: ``[N, classes]``; classes: names.
+        predictions: that they are of, with labels; ``files`` are paths.
         training_paths: of the training images, as far as they are at hand.
         chosen: what was chosen on these images: "epoch", "temperature" or "cut-off".
         ordered: the classes are grades in their order.
@@ -42,6 +35,7 @@ def remarks(
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
+    labels, (paths, probabilities, classes, *_) = predictions.truth, predictions
     lines, more = [f"the {each} was {TOO_GOOD[each]} would not" for each in chosen], {}
     if ordered and sorted(classes) == list(classes) != sorted(classes, key=by_numbers):
         lines.append(f"the grades count in the order {', '.join(classes)}: name them with as many digits, such as 01 and 10")

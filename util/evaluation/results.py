@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.images import Images
 from util.evaluation.calibration import calibration_metrics
 from util.evaluation.decision import Decision, calibration_in_words, decision_in_words
 from util.evaluation.features import NAMES as FEATURES
@@ -20,19 +19,13 @@ from util.system.text import write_json
 
 
 def complete(
-    metrics: dict,
-    images: Images,
-    probabilities: np.ndarray,
-    *,
-    training_paths: list[str],
-    chosen: Sequence[str],
-    ordered: bool,
+    metrics: dict, predictions: Predictions, training_paths: list[str], chosen: Sequence[str], ordered: bool
 ) -> dict:
     """Metrics of a set with all that belongs beside them.
 
     Args:
         metrics: of :func:`util.evaluation.metrics.classification_metrics`, and others.
-        images: of the set; probabilities: ``[N, classes]``.
+        predictions: that they are of, with labels.
         training_paths: of the training images, as far as they are at hand.
         chosen: what was chosen on these images, as :func:`remarks` names it.
         ordered: the classes are grades in their order.
@@ -41,13 +34,13 @@ def complete(
         Ready for JSON: ``metrics``, with ``patients``, whose number is None where it is not known, ``intervals``,
         ``calibration`` and what :func:`remarks` finds.
     """
-    labels = images.labels.numpy()
+    labels, (_, probabilities, classes, _, patients) = predictions.truth, predictions
     return {
         **metrics,
-        "patients": len(set(images.patients)) if images.patients else None,
-        "intervals": intervals(labels, probabilities, images.classes, images.patients, ordered=ordered),
+        "patients": len(set(patients)) if patients else None,
+        "intervals": intervals(labels, probabilities, classes, patients, ordered=ordered),
         "calibration": calibration_metrics(labels, probabilities),
-        **remarks(images.paths, labels, probabilities, images.classes, training_paths, chosen, ordered),
+        **remarks(predictions, training_paths, chosen, ordered),
     }
 
 
