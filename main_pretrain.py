@@ -116,6 +116,7 @@ def main() -> None:
 
     # optimisation
     lr = args.blr * effective_batch / 256 if args.lr is None else args.lr
+    checks.note_lowest_rate(args.min_lr, lr)
     schedule = Schedule(lr, args.epochs, args.warmup_epochs, args.min_lr)
     groups = parameter_groups(model, args.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional
 
 from util.data.augment import recolour
 from util.data.copies import groups_of_copies, indices_to_train_on
@@ -139,7 +140,7 @@ class Pairs:
         self.paths = [str(each.image) for each in self.files]
         self.classes = [mask.parent.name for mask in self.files[0].masks]
         keep = decoded_bytes(self.paths, reading) * (3 + len(self.classes)) / 3 < available_memory() / 3
-        problems, full = [], []
+        problems, full, empty = [], [], []
 
         def check(files: Files) -> tuple[tuple[Pixels, Tensor] | None, Levels | None, tuple[int, int]]:
             try:
@@ -151,6 +152,8 @@ class Pairs:
                 return None, None, (0, 0)
             if masks.all():
                 full.append(files.image)
+            if not masks.any():
+                empty.append(files.image)
             return (pixels, masks) if keep else None, levels_of(pixels), tuple(masks.shape[-2:])
 
         with ThreadPoolExecutor(default_threads()) as pool:
@@ -159,6 +162,8 @@ class Pairs:
             raise UnreadableImages(sorted(problems), "repair or remove")
         if len(full) == len(self.files):
             say(f"note: all masks of {split} cover their images whole; transparency is not read: save shapes as 0 and 255")
+        if len(empty) == len(self.files):
+            say(f"note: all masks of {split} are empty; save shapes as 0 and 255")
         kept, levels, sizes = zip(*checked, strict=True)
         self._kept, self.sizes, self._deep = kept if keep else None, sizes, any(levels)
         self.reading = settled(reading, levels, split)
@@ -264,6 +269,24 @@ class Recolour(v2.Transform):
         return tv_tensors.wrap(recolour(self.jitter, inpt), like=inpt)
 
 
+class Masks(tv_tensors.Mask):
+    """Masks whose pixels keep their centres when they are resized, as those of images do.
+
+    torchvision takes the nearest pixel to the corner: half an input pixel beside the image.
+    """
+
+
+@functional.register_kernel(functional.resize, Masks)
+def resize_masks(masks: Masks, size: list[int], **_: Any) -> Masks:
+    plain = functional.resize_image(masks.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT)
+    return tv_tensors.wrap(plain, like=masks)
+
+
+@functional.register_kernel(functional.resized_crop, Masks)
+def crop_and_resize_masks(masks: Masks, top: int, left: int, height: int, width: int, size: list[int], **_: Any) -> Masks:
+    return resize_masks(functional.crop(masks, top, left, height, width), size)
+
+
 def resize(size: tuple[int, int], antialias: bool = True) -> v2.Resize:
     """To height and width: images bilinearly, masks to the nearest pixel."""
     return v2.Resize(list(size), antialias=antialias)
@@ -291,7 +314,7 @@ def augmentation(
 
 def apply(transform: v2.Transform, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Transform an image and its masks alike; masks come back as uint8, 0 or 1."""
-    image, masks = transform(tv_tensors.Image(image), tv_tensors.Mask(masks.to(torch.uint8)))
+    image, masks = transform(tv_tensors.Image(image), Masks(masks.to(torch.uint8)))
     return image.as_subclass(Tensor), masks.as_subclass(Tensor)
 
 

@@ -40,6 +40,8 @@ def get_args(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--encoder_init is for an encoder without a checkpoint: leave it or the checkpoint out")
     parser.set_defaults(**settle(args, typed, parser))
     args = parser.parse_args(arguments)
+    if "warmup_epochs" in typed and args.warmup_epochs and args.scheduler != "cosine":
+        raise InputError(f"--warmup_epochs is for --scheduler cosine, not {args.scheduler}; leave it out")
     check(args)
     return args
 

@@ -55,7 +55,9 @@ def main() -> None:
     workplace = open_workplace(folder, args.device, args.amp, args.log_dir)
     departing = departures(args)
     say(protocol.describe(args.protocol, departing))
-    checks.note_warmup(args.warmup_epochs, args.epochs)
+    if args.scheduler == "cosine":
+        checks.note_warmup(args.warmup_epochs, args.epochs)
+        checks.note_lowest_rate(args.min_lr, args.lr)
 
     seed_everything(args.seed, "weights")
     size = (args.input_h, args.input_w)

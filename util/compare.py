@@ -11,11 +11,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
+from util.data.records import counted
 from util.evaluation.comparison import align, compare
 from util.evaluation.predictions import read_predictions
 from util.evaluation.table import HEADLINES, PERCENT
 from util.options.parser import SEED, PlainParser
 from util.system.errors import InputError, run_script
+
+# Of fewer patients all may favour one model by chance in more than 5 % of the cases (a sign test: 2 / 2 ** 5)
+FEWEST = 6
 
 
 def comparison_table(result: dict) -> str:
@@ -23,10 +27,11 @@ def comparison_table(result: dict) -> str:
     lines = [f"{'':<20}{'A':>10}{'B':>10}{'B - A':>10}   95 % interval"]
     for name, row in result["metrics"].items():
         scale, digits, unit = (100, 2, " %") if name in PERCENT else (1, 4, "")
-        a, b, difference, low, high = (scale * value for value in (row["a"], row["b"], row["difference"], *row["interval"]))
+        a, b, difference = (scale * row[key] for key in ("a", "b", "difference"))
+        interval = " to ".join(f"{scale * edge:+.{digits}f}" for edge in row["interval"] or ()) or "-"
         lines.append(
             f"{HEADLINES[name]:<20}{f'{a:.{digits}f}{unit}':>10}{f'{b:.{digits}f}{unit}':>10}{difference:>+10.{digits}f}   "
-            f"{low:+.{digits}f} to {high:+.{digits}f}"
+            f"{interval}"
         )
     return "\n".join(lines)
 
@@ -34,22 +39,25 @@ def comparison_table(result: dict) -> str:
 def conclusion(result: dict) -> str:
     """One sentence: which is better in top-1, by how much, and whether that may be chance.
 
-    The test decides where images are independent; where patients are known, the interval over patients does.
+    The test decides where images are independent; where patients are known, the interval over patients does, unless they
+    are fewer than :data:`FEWEST`.
     """
-    row, p = result["metrics"]["top1"], result["p"]
-    low, high = (100 * edge for edge in row["interval"])
+    row, p, patients = result["metrics"]["top1"], result["p"], result["patients"]
     difference = 100 * row["difference"]
     if difference:
         what = f"B's top-1 is {abs(difference):.2f} points {'higher' if difference > 0 else 'lower'} than A's"
     else:
         what = "A and B have the same top-1"
-    test = "McNemar's exact test" + (", which takes images for independent," if result["patients"] else "")
-    evidence = (
-        f"95 % interval {low:+.2f} to {high:+.2f}; only B classifies {result['only_b']} images right, only A "
-        f"{result['only_a']}; {test} p = {p:.2g}"
-    )
-    chance = low <= 0 <= high if result["patients"] else p >= 0.05
-    verdict = "this may be chance" if chance else "chance alone seldom gives so much"
+    test = "McNemar's exact test" + (", which takes images for independent," if patients else "")
+    evidence = f"only B classifies {result['only_b']} images right, only A {result['only_a']}; {test} p = {p:.2g}"
+    if row["interval"]:
+        low, high = (100 * edge for edge in row["interval"])
+        evidence = f"95 % interval {low:+.2f} to {high:+.2f}; {evidence}"
+    if patients and patients < FEWEST:
+        verdict = f"{counted(patients, 'patient is', 'patients are')} too few to tell whether this is chance"
+    else:
+        chance = low <= 0 <= high if patients else p >= 0.05
+        verdict = "this may be chance" if chance else "chance alone seldom gives so much"
     return f"{what} ({evidence}): {verdict}."
 
 

@@ -186,6 +186,11 @@ def is_finished(folder: Path) -> bool:
     return content["epoch"] + 1 >= content["args"]["epochs"]
 
 
+def is_tested(folder: Path) -> bool:
+    """Whether the evaluation of a fold is there."""
+    return all((folder / "test" / name).is_file() for name in ("predictions.csv", "metrics.json"))
+
+
 def run_fold(args: argparse.Namespace, words: list[str], fold: Fold) -> None:
     """Pre-train if wanted, fine-tune, and evaluate on the images held out."""
     folder, data = args.output_dir / f"fold{fold.number}", ["--data_path", str(fold.table)]
@@ -258,7 +263,7 @@ def main() -> None:
     for line in remarks:
         say(f"note: {line}")
     for fold in folds:
-        if str(fold.number) in account["finished"]:
+        if str(fold.number) in account["finished"] and is_tested(args.output_dir / f"fold{fold.number}"):
             say(f"fold {fold.number} of {len(folds)}: finished before")
             continue
         began, whole = time.monotonic(), not (args.output_dir / f"fold{fold.number}").exists()

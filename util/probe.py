@@ -100,10 +100,10 @@ def hold_back(names: np.ndarray, patients: np.ndarray | None, seed: int) -> np.n
     for owners, otherwise in (by_image,) if patients is None else (by_patient, by_image):
         try:
             judged = take(names, owners, HELD_BACK, seed)
-            lacking = sorted(set(names) - set(np.delete(names, judged)))
-            if len(judged) and not lacking:
+            lacking = sorted(set(names) - (set(names[judged]) & set(np.delete(names, judged))))
+            if not lacking:
                 return judged
-            reason = f"class {lacking[0]} has too few patients" if lacking else "there are too few patients"
+            reason = f"class {lacking[0]} has too few patients"
         except InputError as error:
             reason = str(error)
         say(f"note: {otherwise}: {reason}")

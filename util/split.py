@@ -24,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, some, with_patients
 from util.data.tables import write_table
 from util.data.walk import refuse_shared
-from util.options.parser import SEED, PlainParser
+from util.options.parser import SEED, PlainParser, number
 from util.system.errors import InputError, run_script
 
 SHARES = (0.7, 0.1, 0.2)
-LARGEST_FOLDS = 20  # into which patients are divided, to take some of them
+LARGEST_FOLDS = 20  # into which patients are divided, to take some of them; more for a share below 1 / 20
+TOLERANCE = 0.1  # of a share: nearer than this, no smaller folds are tried
 
 
 def read_unsplit(source: Path) -> list[Record]:
@@ -69,17 +70,41 @@ def take(labels: np.ndarray, patients: np.ndarray | None, share: float, seed: in
         if not len(names) <= size <= len(labels) - len(names):
             raise InputError(f"a share of {size} images among {len(labels)} is no split: each part needs one of each class")
         return np.sort(next(StratifiedShuffleSplit(1, test_size=size, random_state=seed).split(labels, labels))[1])
-    most = min(LARGEST_FOLDS, len(set(patients)), int(sizes.max()))
+    most = min(len(set(patients)), int(sizes.max()))
     if most < 2:
         raise InputError(f"{len(labels)} images of {len(set(patients))} patients cannot be split: too few")
+    most = min(most, max(LARGEST_FOLDS, round(1 / min(share, 1 - share))))
     part = Fraction(share).limit_denominator(most)
-    if not 0 < part < 1:
-        part = Fraction(1, most) if share < 0.5 else Fraction(most - 1, most)
-    splitter = StratifiedGroupKFold(part.denominator, shuffle=True, random_state=seed)
+    count = part.denominator if 0 < part < 1 else most
+    chosen = fitting_folds(labels, patients, share, count, seed)
+    # where patients have so many images that a fold is far from the share, smaller folds come nearer
+    while abs(len(chosen) - share * len(labels)) > TOLERANCE * share * len(labels) and 2 * count <= most:
+        count *= 2
+        chosen = min(chosen, fitting_folds(labels, patients, share, count, seed), key=lambda of: _far(labels, of, share))
+    return chosen
+
+
+def fitting_folds(labels: np.ndarray, patients: np.ndarray, share: float, count: int, seed: int) -> np.ndarray:
+    """The images of those of ``count`` folds that together come near a share of each class; at least of one fold.
+
+    Returns:
+        Their indices, sorted.
+    """
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class rarer than there are folds: check_classes says whether it is missed
         folds = [fold for _, fold in splitter.split(labels, labels, patients)]
-    return np.sort(np.concatenate(folds[: part.numerator]))
+    chosen = np.array([], dtype=int)
+    for fold in folds:
+        more = np.concatenate([chosen, fold])
+        if _far(labels, more, share) < _far(labels, chosen, share):
+            chosen = more
+    return np.sort(chosen if len(chosen) else min(folds, key=len))
+
+
+def _far(labels: np.ndarray, chosen: np.ndarray, share: float) -> float:
+    """By how many images a choice misses a share of each class."""
+    return sum(abs((labels[chosen] == name).sum() - share * (labels == name).sum()) for name in np.unique(labels))
 
 
 def divide(labels: np.ndarray, patients: np.ndarray | None, shares: tuple[float, ...], seed: int) -> np.ndarray:
@@ -183,7 +208,11 @@ def main() -> None:
         "source", type=Path, metavar="DIR_OR_CSV", help="folder of class folders, or table of paths and labels"
     )
     parser.add_argument(
-        "--shares", type=float, nargs="+", metavar="SHARE", help="of train, val and, if wanted, test (default: 0.7 0.1 0.2)"
+        "--shares",
+        type=number(float, 0, 1),
+        nargs="+",
+        metavar="SHARE",
+        help="of train, val and, if wanted, test (default: 0.7 0.1 0.2)",
     )
     parser.add_argument("--patients", type=Path, metavar="FILE.csv", help="columns path and patient: split by patient")
     parser.add_argument("--folds", type=int, help="one table for each fold of a cross-validation")

@@ -216,6 +216,21 @@ def test_masks_of_any_depth_are_0_and_255(tmp_path):
         np.testing.assert_array_equal(found > 0, mask)
 
 
+def test_a_mask_is_what_it_marks_whatever_the_header_made_of_its_values(tmp_path):
+    marked = np.zeros((8, 8), bool)
+    marked[2:4, 3:6] = True
+    tifffile.imwrite(tmp_path / "white.tif", np.where(marked, 0, 65535).astype(np.uint16), photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "none.tif", np.full((8, 8), 65535, np.uint16), photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "moved.tif", np.where(marked, -1023, -1024).astype(np.int16), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "labels.tif", np.where(marked, 1, 0).astype(np.uint16) + np.eye(8, dtype=np.uint16) * 600)
+    for name in ("white", "moved"):
+        np.testing.assert_array_equal(read_mask(str(tmp_path / f"{name}.tif")), 255 * marked)
+    assert not read_mask(str(tmp_path / "none.tif")).any()
+    labels = read_mask(str(tmp_path / "labels.tif"))
+    np.testing.assert_array_equal(labels > 0, marked | np.eye(8, dtype=bool))
+    assert len(labels.unique()) == 3
+
+
 def test_one_reader_recognises_a_file(tmp_path):
     """So their order does not matter."""
     volumes = [*NIFTI.glob("*.nii*")]

@@ -72,6 +72,13 @@ def test_masks_that_hold_their_shape_in_their_transparency_are_noted(root, capsy
     assert noted()
 
 
+def test_a_split_of_empty_masks_is_noted(root, capsys):
+    for path in (root / "train" / "masks" / "0").iterdir():
+        Image.new("L", Image.open(path).size).save(path)
+    open_for_training(str(root), ".png", ".png", 1, "note", AS_IT_IS)
+    assert "note: all masks of train are empty" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("link", "target", "words"),
     [("val", "train", "train/ and val/ are one folder"), ("val/masks/1", ".", "val/masks/1 is a symbolic link that leads")],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models_vit import create_encoder
-from segmentation.data import RandomQuarterTurns, apply, resize
+from segmentation.data import RandomQuarterTurns, apply, augmentation, resize
 from segmentation.losses import LOSSES
 from segmentation.schedules import EveryEpoch, MultiStep, Plateau
 from segmentation.setr import SETR, build_setr
@@ -72,6 +72,23 @@ def test_images_made_smaller():
         assert (small.amax() > brightest) == antialias
     literal = torch.nn.functional.interpolate(image[None].float(), (12, 20), mode="bilinear").round()[0]
     assert (apply(resize((12, 20), False), image, mask)[0] - literal).abs().max() <= 1
+
+
+@pytest.mark.parametrize("crop_scale", [(1.0, 1.0), (0.5, 1.0)])
+def test_masks_stay_where_their_images_are(crop_scale):
+    """The centre of a disc and that of its mask, in input pixels, over many draws."""
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    disc = (x - 120) ** 2 + (y - 130) ** 2 < 40**2
+    image = 255 * disc.byte().expand(3, -1, -1)
+    torch.manual_seed(0)
+    change = augmentation((32, 32), turn_probability=1, flips=True, crop_scale=crop_scale, color_jitter=0, antialias=True)
+    apart = []
+    for _ in range(100):
+        shown, mask = apply(change, image, disc[None])
+        centres = [torch.stack([(each * of).sum() / each.sum() for of in (x[:32, :32], y[:32, :32])])
+                   for each in (shown[0].float(), mask[0].float())]  # fmt: skip
+        apart.append(centres[1] - centres[0])
+    assert torch.stack(apart).mean(0).abs().max() < 0.06
 
 
 def test_a_cosine_stepped_once_an_epoch_is_that_of_pytorch():

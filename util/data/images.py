@@ -59,13 +59,20 @@ def read_image(path: str, reading: Reading = AS_IT_IS) -> Tensor:
 def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
     """A mask ``[H, W]`` uint8, 0 to 255: of one in colour the brightest of the three.
 
-    One of more than 8 bits is scaled so that its largest value is 255.
+    Of one of more than 8 bits the larger of two values is 255 and the smaller 0, whatever they are, as the header of a scan
+    may have moved them. More than two are scaled so that the largest is 255; none but 0 becomes 0.
     """
-    values = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice)).values
-    if values.dtype == torch.uint8:
-        return values.amax(0)
-    values = values.float().nan_to_num(0).clamp_min(0).amax(0)
-    return (255 * values / values.max().clamp_min(1e-12)).round().to(torch.uint8)
+    pixels = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice))
+    if pixels.values.dtype == torch.uint8:
+        return pixels.values.amax(0)
+    values = pixels.values.float().nan_to_num(0).amax(0)
+    if pixels.inverted:
+        values = (pixels.bit_range[1] if pixels.bit_range else values.max()) - values
+    found = values.unique()
+    if len(found) == 2:
+        return 255 * (values == found[1]).byte()
+    scaled = (255 * values / values.max().clamp_min(1e-12)).clamp(1, 255).round()
+    return (scaled * (values > 0)).byte()
 
 
 def default_threads() -> int:

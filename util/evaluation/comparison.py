@@ -68,7 +68,8 @@ def compare(a: Predictions, b: Predictions, ordered: bool = False, resamples: in
 
     Returns:
         ``images``, ``patients`` (number, or None); ``metrics``: by name ``a``, ``b``, ``difference`` (b - a) and
-        ``interval`` of it, without those that are not defined; ``only_a``, ``only_b``: images that only one classifies
+        ``interval`` of it (None where all images are of one patient, who tells nothing of others), without those that are
+        not defined; ``only_a``, ``only_b``: images that only one classifies
         right; ``p``: of McNemar's test, whether such images fall to both alike.
     """
     labels, patients = a.truth, a.patients or b.patients
@@ -78,11 +79,11 @@ def compare(a: Predictions, b: Predictions, ordered: bool = False, resamples: in
         one, other = (metrics_of_resamples(counts, labels, each.probabilities, ordered) for each in (a, b))
         for name in one:
             drawn.setdefault(name, []).append(other[name] - one[name])
-    metrics = {}
+    metrics, alone = {}, patients and len(set(patients)) < 2
     for name in (name for name in drawn if not name.startswith("class_")):
         one, other, interval = whole[0][name], whole[1][name], percentile_interval(np.concatenate(drawn[name]))
         if one is not None and other is not None and interval is not None:
-            metrics[name] = {"a": one, "b": other, "difference": other - one, "interval": interval}
+            metrics[name] = {"a": one, "b": other, "difference": other - one, "interval": None if alone else interval}
     right_a, right_b = (each.probabilities.argmax(1) == labels for each in (a, b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return {

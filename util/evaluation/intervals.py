@@ -32,7 +32,8 @@ def intervals(
     have the bootstrap's intervals too. A share of 0 or 1 has no spread in resamples; its interval is then the exact one for
     as many cases as the share has patients.
 
-    An interval without width means that no resample differed, as with an AUC of 1, and not that the metric is certain.
+    An interval without width means that no resample differed, as with an AUC of 1, and not that the metric is certain. One
+    patient, or one image, tells nothing of others: there is no interval from the bootstrap then.
 
     Args:
         labels: ``[N]`` class indices; probabilities: ``[N, classes]``; classes: names.
@@ -53,8 +54,13 @@ def intervals(
     whole = {name: value[0] for name, value in of_resamples(np.ones((1, len(labels)))).items()}
     predictions = probabilities.argmax(1)
     right = predictions == labels
+    alone = len(set(patients) if patients else labels) < 2
+
+    def spread(value: float, resampled: np.ndarray, lowest: float = 0) -> Interval:
+        return None if alone else bootstrap_interval(value, resampled, lowest=lowest)
+
     result = {
-        name: bootstrap_interval(whole[name], value, lowest=-1 if name == "quadratic_kappa" else 0)
+        name: spread(whole[name], value, lowest=-1 if name == "quadratic_kappa" else 0)
         for name, value in values.items()
         if value.ndim == 1
     }
@@ -67,7 +73,7 @@ def intervals(
             metric: share_interval(*of(truth, called), patients, resampled=values[f"class_{metric}"][:, index])
             for metric, of in SHARES.items()
         } | {
-            metric: bootstrap_interval(whole[f"class_{metric}"][index], values[f"class_{metric}"][:, index])
+            metric: spread(whole[f"class_{metric}"][index], values[f"class_{metric}"][:, index])
             for metric in ("auc", "average_precision")
         }
     return result | {"per_class": per_class}
@@ -105,6 +111,8 @@ def share_interval(
     if hits in (0, total):
         cases = len(set(np.asarray(patients)[among]))
         return clopper_pearson(cases if hits else 0, cases, confidence)
+    if len(set(patients)) < 2:
+        return None
     if resampled is None:
         drawn = list(resample_counts(len(among), patients))
         with np.errstate(invalid="ignore"):

@@ -83,7 +83,8 @@ def measure(maps: dict[str, Tensor], masks: list[Path], size: int) -> dict:
 
 def read_masks(paths: list[Path], size: int) -> Tensor:
     """Lesion masks ``[N, size, size]``, bool."""
-    return torch.stack([F.interpolate(read_lesion(path)[None, None].float(), [size] * 2)[0, 0] > 0.5 for path in paths])
+    lesions = (read_lesion(path)[None, None].float() for path in paths)
+    return torch.stack([F.interpolate(each, [size] * 2, mode="nearest-exact")[0, 0] > 0.5 for each in lesions])
 
 
 def read_lesion(path: Path) -> Tensor:

@@ -77,6 +77,12 @@ def note_warmup(warmup_epochs: float, epochs: int) -> None:
         )
 
 
+def note_lowest_rate(min_lr: float, lr: float) -> None:
+    """Say where the cosine would raise the learning rate."""
+    if min_lr > lr:
+        say(f"note: --min_lr {min_lr:g} is above the learning rate {lr:g}, which rises to it: give a lower one")
+
+
 def finetuning(args: argparse.Namespace) -> None:
     """Raise :class:`InputError` where options of fine-tuning do not go together."""
     if args.unmasked_epochs > args.epochs:

@@ -124,7 +124,10 @@ def training_section(folder: Path) -> dict:
     last = {name: value for name, value in lines[-1].items() if isinstance(value, int | float)}
     rows = [(name, f"{value:.4g}") for name, value in last.items()]
     section["tables"].append({"heading": f"Epoch {lines[-1]['epoch']}, the last", "columns": ("", "value"), "rows": rows})
-    for score in ("val_top1", "val_iou"):
+    about = folder / "run.json"
+    options = json.loads(about.read_text(encoding="utf-8"))["options"] if about.is_file() else {}
+    by_batch = options.get("best_by") == "batch_iou"  # of a segmentation: what its best epoch was chosen by
+    for score in ("val_top1", "val_iou_batches" if by_batch else "val_iou"):
         scored = [line for line in lines if score in line]
         if len(scored) > 1:
             best = max(scored, key=lambda line: line[score])
@@ -181,6 +184,12 @@ def segmentation_tables(results: dict) -> list[dict]:
         (title, *(with_interval(results[key][metric], known.get(key, {}).get(metric), percent=True) for metric in metrics))
         for key, title in names.items()
     ]
+    if len(results["per_class"]) > 1:
+        of_class = known.get("per_class", {})
+        for name, row in results["per_class"].items():
+            ranges = of_class.get(name, {}).get("per_image", {})
+            cells = (with_interval(row["per_image"][metric], ranges.get(metric), percent=True) for metric in metrics)
+            rows.append((f"class {name}, mean over images", *cells))
     columns = ("", "IoU", "Dice (F1)", "sensitivity", "specificity")
     return [{"heading": f"Masks of {results['images']} images", "columns": columns, "rows": rows}]
 

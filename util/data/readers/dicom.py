@@ -73,9 +73,9 @@ def grey(array: np.ndarray, dataset: Any, reading: Reading, processing: Any) -> 
     if dataset.get("ModalityLUTSequence"):
         levels = processing.apply_modality_lut(array, dataset)
         bit_range = (0, 2 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
-    elif (dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)) not in ((1, 0), (None, None)):
-        levels = processing.apply_modality_lut(array, dataset)
-        slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+    elif (rescale := (stated(dataset, "RescaleSlope", 1), stated(dataset, "RescaleIntercept", 0))) != (1, 0):
+        slope, intercept = rescale
+        levels = array * slope + intercept
         if bit_range:
             low, high = sorted(slope * end + intercept for end in bit_range)
             bit_range = (low, high)
@@ -94,6 +94,12 @@ def grey(array: np.ndarray, dataset: Any, reading: Reading, processing: Any) -> 
         return from_array(deep, bit_range, inverted=inverted)
     top = 2**dataset.BitsStored - 1
     return from_array(array if top == 255 else np.rint(array * (255 / top)).astype(np.uint8), inverted=inverted)
+
+
+def stated(dataset: Any, name: str, otherwise: float) -> float:
+    """The number of an element; ``otherwise`` where it is missing or empty."""
+    value = dataset.get(name)
+    return otherwise if value in (None, "") else float(value)
 
 
 def stored_range(dataset: Any) -> Ends | None:
