@@ -190,6 +190,22 @@ def test_it_does_not_go_on_with_something_else(finished, folds, tmp_path, monkey
     assert (finished[0] / "run.json").read_text() == before
 
 
+def test_a_fold_that_was_removed_is_done_again(finished, folds, tmp_path, monkeypatch):
+    folder, commands = Path(shutil.copytree(finished[0], tmp_path / "cv")), []
+    shutil.move(folder / "fold2", tmp_path / "fold2")
+
+    def run(words, *_, **__):
+        commands.append(words)
+        if "--eval" in words:
+            shutil.copytree(tmp_path / "fold2" / "test", folder / "fold2" / "test")
+
+    monkeypatch.setattr(child, "run", run)
+    words = [folds, "--output_dir", folder, "--pretrain", PRETRAIN, "--", *FINETUNE.split()]
+    assert call(cross_validate.main, monkeypatch, *words) == 0
+    scripts = [Path(next(word for word in words if str(word).endswith(".py"))).name for words in commands[:-1]]
+    assert scripts == ["main_pretrain.py", "main_finetune.py", "main_finetune.py"]
+
+
 def test_what_changes_no_figure_may_change_and_reaches_evaluations_and_pictures(finished, folds, tmp_path, monkeypatch):
     folder, commands = Path(shutil.copytree(finished[0], tmp_path / "cv")), []
     account = json.loads((folder / "run.json").read_text())

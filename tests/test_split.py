@@ -122,6 +122,22 @@ def test_folds(images, command, tmp_path):
         assert set(tested.values()) == {1} and len(tested) == 210
 
 
+@pytest.mark.parametrize(
+    ("shares", "largest"), [((0.96, 0.02, 0.02), 2), ((0.98, 0.02), 2), ((0.7, 0.1, 0.2), 40), ((0.7, 0.1, 0.2), 120)]
+)
+def test_patients_of_any_size_come_near_the_shares(shares, largest):
+    """Small shares, and one patient with many of the images."""
+    sizes = [largest, *([2] * 200)]
+    patients = np.repeat(np.arange(201), sizes)
+    labels = np.array(["yes", "no"] * (len(patients) // 2))
+    for seed in range(3):
+        splits = divide(labels, patients, shares, seed)
+        assert all(len(set(splits[patients == patient])) == 1 for patient in range(201))
+        for split, share in zip(SPLITS, shares, strict=False):
+            assert (splits == split).mean() == pytest.approx(share, abs=0.03)
+            assert (labels[splits == split] == "yes").mean() == pytest.approx(0.5)
+
+
 def test_a_table_or_split_folders_can_be_split_anew(images, command, tmp_path):
     patients_file(images, tmp_path / "patients.csv")
     command("data", "--patients", "patients.csv", "--output", "first.csv")
@@ -170,6 +186,7 @@ def test_shares_of_patients_are_met_where_classes_are_small():
         ("data --shares 0.7 0.1 0.1", ["--shares", "0.9, not to 1"]),
         ("data --shares 0.8 0 0.2", ["--shares 0.8 0.0 0.2", "above 0"]),
         ("data --shares 1", ["--shares", "two or three"]),
+        ("data --shares nan 0.5", ["--shares", "nan is outside"]),
         ("data --folds 1", ["--folds 1", "2 or more"]),
         ("data --folds 5 --shares 0.6 0.1 0.3", ["--folds 5", "0.2 of the images, not 0.3"]),
         ("data --folds 40", ["class normal has 30 images", "40 parts"]),

@@ -196,7 +196,11 @@ def write_splits(output: Path, records: list[Record], splits: np.ndarray) -> Non
     """Write the table, its paths relative to its folder."""
     folder = os.path.realpath(output.parent)
     paths = [Path(os.path.relpath(os.path.abspath(record.path), folder)).as_posix() for record in records]
-    columns = {"path": paths, "label": [record.label for record in records], "split": splits}
+    labels = [record.label for record in records]
+    for name in (*paths, *labels):
+        if name != name.strip():
+            raise InputError(f"{name!r} begins or ends with a space, which a table does not keep: rename it")
+    columns = {"path": paths, "label": labels, "split": splits}
     if records[0].patient:
         columns["patient"] = [record.patient for record in records]
     write_table(output, list(columns), zip(*columns.values(), strict=True))

@@ -92,6 +92,19 @@ def test_windows_of_dicom(tmp_path):
     torch.testing.assert_close(read_image(unusable)[0], torch.from_numpy(RAMP).float() / 4095 * 255)
 
 
+@pytest.mark.parametrize("lacking", ["RescaleSlope", "RescaleIntercept"])
+def test_half_a_rescaling(lacking, tmp_path):
+    path = write_dicom(tmp_path / "x", RAMP)
+    dataset = pydicom.dcmread(path)
+    dataset.RescaleSlope, dataset.RescaleIntercept = 2, -1024
+    del dataset[lacking]
+    dataset.save_as(path)
+    slope, intercept = (1, -1024) if lacking == "RescaleSlope" else (2, 0)
+    levels = torch.from_numpy(RAMP).float() * slope + intercept
+    shown = read_image(path, Reading((-1000, 1000)))[0]
+    torch.testing.assert_close(shown, (255 * (levels + 1000) / 2000).clamp(0, 255))
+
+
 def test_monochrome1_is_inverted(tmp_path):
     plain, inverse = (write_dicom(tmp_path / kind, RAMP, kind=kind) for kind in ("MONOCHROME2", "MONOCHROME1"))
     for reading in (Reading(), Reading((100, 300)), Reading(window=(40, 80))):

@@ -173,6 +173,13 @@ def test_wrong_folders(data):
     assert "no image in rong/" in error(data)
 
 
+def test_tables_as_other_programs_write_them(data):
+    rows = "\n".join(f"{number};{path};{path.parent.name};{path.parts[-3]};;" for number, path in
+                     enumerate(sorted(data.glob("*/*/*.png"))))  # fmt: skip
+    (data / "t.csv").write_text(f"\n;path;label;split;;\n{rows}\n")
+    assert len(read_records(data / "t.csv")) == len(rows.split("\n"))
+
+
 def test_patients_of_linked_images(data, tmp_path):
     """The table names a link by where it lies."""
     linked = tmp_path / "linked"

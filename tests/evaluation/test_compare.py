@@ -116,6 +116,15 @@ def test_with_patients_the_interval_decides_and_without_the_test():
     assert conclusion(result | {"patients": None}).endswith("chance alone seldom gives so much.")
 
 
+@pytest.mark.parametrize("patients", [1, 3])
+def test_a_handful_of_patients_gives_no_verdict(patients, command):
+    a, b = two_models()
+    owners = [f"p{index % patients}" for index in range(len(a.files))]
+    _, out, _ = command(a._replace(patients=owners), b._replace(patients=owners))
+    assert f"{patients} patient{'s are' if patients > 1 else ' is'} too few to tell whether this is chance." in out
+    assert ("95 % interval +" in out or "95 % interval -" in out) == (patients > 1)
+
+
 def test_sets_that_differ_are_refused_by_name(command):
     a, b = two_models()
     shorter = b._replace(files=b.files[:-1], probabilities=b.probabilities[:-1], labels=b.labels[:-1])

@@ -107,6 +107,13 @@ def test_interval_of_the_log_odds():
     assert bootstrap_interval(1.0, np.ones(9)) == [1, 1]
 
 
+def test_one_patient_tells_nothing_of_others():
+    labels, probabilities = classifier(60, skill=1)
+    found = intervals(labels, probabilities, ["a", "b", "c"], ["p"] * 60, ordered=True)
+    per_class = found.pop("per_class")
+    assert set(found.values()) == {None} and per_class["a"]["sensitivity"] is per_class["a"]["auc"] is None
+
+
 def test_all_right_is_not_certain():
     labels = np.repeat([0, 1], 20)
     found = intervals(labels, np.eye(2)[labels], ["no", "yes"])

@@ -56,6 +56,9 @@ def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_
     assert figures["images"] == 1 and figures["sources"]["even"]["gain"] == pytest.approx(1)
     with pytest.raises(InputError, match="--lesion_masks"):
         find_masks(images, str(tmp_path))
+    images.paths[1] = images.paths[0].replace(".png", ".jpg")
+    with pytest.raises(InputError, match=r"flat/\S+\.png is the mask of \S+\.png and of \S+\.jpg"):
+        find_masks(images, str(flat))
 
 
 def test_masks_of_0_and_1_and_in_colour(tmp_path):

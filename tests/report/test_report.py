@@ -166,6 +166,16 @@ def test_files_that_are_not_the_projects_and_metrics_cut_short(pretrained, tmp_p
         render([folder])
 
 
+def test_the_best_epoch_of_a_segmentation_is_the_one_that_was_chosen(tmp_path):
+    values = [{"val_iou": 0.3, "val_iou_batches": 0.1}, {"val_iou": 0.2, "val_iou_batches": 0.4}]
+    lines = [json.dumps({"epoch": epoch, "loss": 1.0, **each}) for epoch, each in enumerate(values)]
+    (tmp_path / "log.txt").write_text("\n".join(lines) + "\n")
+    for by, said in (("batch_iou", "40.00 % (epoch 1"), ("image_iou", "30.00 % (epoch 0")):
+        (tmp_path / "run.json").write_text(json.dumps({"options": {"best_by": by}}))
+        (note,) = training_section(tmp_path)["notes"]
+        assert said in note
+
+
 def test_a_log_that_a_killed_run_left_half_written(pretrained, tmp_path):
     folder = shutil.copytree(pretrained, tmp_path / "run")
     epochs = len(whole_lines((folder / "log.txt").read_text()))

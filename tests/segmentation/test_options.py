@@ -127,6 +127,7 @@ def test_command_lines_of_the_authors_and_older_ones(option, expected):
         ("--deep_supervision perhaps", ["--deep_supervision", "True nor False"]),
         ("--early_stopping 0", ["--early_stopping", "[1, inf)"]),
         ("--turn_probability 1.5", ["--turn_probability", "[0, 1]"]),
+        ("--scheduler plateau --warmup_epochs 5", ["--warmup_epochs", "--scheduler cosine"]),
         ("--encoder_init xavier --checkpoint x.pth", ["--encoder_init", "leave it or the checkpoint out"]),
     ],
 )

@@ -1,5 +1,7 @@
 """Weights of timm, DINOv2 and MAE's kin: the same features as in the library that made the file, or one line."""
 
+import json
+
 import huggingface_hub
 import pytest
 import timm
@@ -72,6 +74,34 @@ def test_a_folder_as_timm_writes_it(pooling, head, tmp_path):
     assert source.variant.act_layer == "quick_gelu" and source.variant.pre_norm and source.variant.norm_eps == 1e-5
     assert source.variant.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
     assert difference(tmp_path / "clip", model.forward_features) < 1e-5
+    file = load_weights(tmp_path / "clip" / "pytorch_model.bin")  # the folder's file is the folder
+    assert (file.variant, file.classes, file.outputs) == (source.variant, source.classes, head)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"global_pool": "max"},
+        {"global_pool": "avgmax"},
+        {"global_pool": "avg", "fc_norm": False},
+        {"global_pool": "token", "fc_norm": True},
+        {"global_pool": "avg", "pool_include_prefix": True},
+        {"global_pool": "map"},
+    ],
+)
+def test_a_head_that_reads_otherwise_is_left_behind(odd, tmp_path, capsys):
+    model = randomised(timm.create_model("vit_tiny_patch16_224", **SHAPE, **odd, num_classes=3))
+    save_for_hf(model, tmp_path / "odd", model_args=SHAPE | odd)
+    source = load_weights(tmp_path / "odd")
+    assert source.outputs == 0 and "only its encoder is taken" in capsys.readouterr().out
+    assert difference(tmp_path / "odd", model.forward_features) < 1e-5
+
+
+def test_an_older_config_says_mean_and_deviation_at_its_top(tmp_path):
+    save_for_hf(timm.create_model("vit_tiny_patch16_224", **SHAPE), tmp_path / "old", model_args=SHAPE)
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    (tmp_path / "old" / "config.json").write_text(json.dumps({**config.pop("pretrained_cfg"), **config}))
+    assert load_weights(tmp_path / "old").variant.mean == (0.5, 0.5, 0.5)
 
 
 def in_cache(monkeypatch, folder, name, state):

@@ -13,7 +13,7 @@ class Table(NamedTuple):
     """A CSV file.
 
     Attributes:
-        columns: their names, in the file's order.
+        columns: their names, in the file's order, without those that have none.
         rows: a dictionary each, from column to text without surrounding spaces.
         lines: the number of the line that each row ends on, to name it in an error.
     """
@@ -36,7 +36,7 @@ def read_table(path: Path, needed: Iterable[str], known: Iterable[str] = ()) -> 
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+            first = next(filter(str.strip, file), "")
             file.seek(0)
             reader = csv.reader(file, delimiter=_delimiter(first, {*needed}))
             cells = [([cell.strip() for cell in row], reader.line_num) for row in reader if any(map(str.strip, row))]
@@ -48,13 +48,14 @@ def read_table(path: Path, needed: Iterable[str], known: Iterable[str] = ()) -> 
         raise InputError(f"{path} is not a CSV file: {error}") from None
     if len(cells) < 2:
         raise InputError(f"{path} has no rows below a line of column names")
-    columns = cells[0][0]
+    names, rows, lines = cells[0][0], [row for row, _ in cells[1:]], [line for _, line in cells[1:]]
+    columns = [name for name in names if name]  # programs write numbers of rows, or nothing, under no name
     check_columns(path, columns, [*needed], [*known])
-    for row, line in cells[1:]:
-        if len(row) != len(columns):
-            raise InputError(f"{path}, line {line}: {len(row)} cells for {len(columns)} columns")
-    rows = [dict(zip(columns, row, strict=True)) for row, _ in cells[1:]]
-    return Table(columns, rows, [line for _, line in cells[1:]])
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(names):
+            raise InputError(f"{path}, line {line}: {len(row)} cells for {len(names)} columns")
+    named = [{name: cell for name, cell in zip(names, row, strict=True) if name} for row in rows]
+    return Table(columns, named, lines)
 
 
 def _delimiter(first: str, needed: set[str]) -> str:

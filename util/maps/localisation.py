@@ -52,13 +52,19 @@ def find_masks(images: Images, folder: str | None) -> list[Path | None]:
     there.
 
     Raises:
-        InputError: when ``folder`` is given and holds no mask of any image.
+        InputError: when ``folder`` is given and holds no mask of any image, or one file is the mask of two images.
     """
     root = Path(folder) if folder else images.root / "masks" / images.split
     files = []
     for path in map(Path, images.paths):
         candidates = (root / path.parent.name / f"{path.stem}.png", root / f"{path.stem}.png")
         files.append(next((mask for mask in candidates if mask.is_file()), None))
+    image_of: dict[Path, str] = {}
+    for image, mask in zip(images.paths, files, strict=True):
+        if mask and image_of.setdefault(mask, image) != image:
+            raise InputError(
+                f"{mask} is the mask of {image_of[mask]} and of {image}: put masks into folders of their classes"
+            )
     if folder and not any(files):
         raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.split}")
     return files

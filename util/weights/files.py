@@ -16,6 +16,7 @@ from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.variant import MAE, Variant
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a folder of another library's
 WRAPPERS = ("model", "state_dict", "teacher")  # where a file may keep its parameters
 PREFIXES = ("module.", "_orig_mod.", "backbone.")  # of several processes, of torch.compile, of DINOv2's training
 RENAMED = {
@@ -48,6 +49,21 @@ def load(name: str, weights: bool = True) -> Checkpoint:
     if not source.phase:
         refuse_other_architectures(source.parameters, path)
     return source
+
+
+def folder_of(name: str) -> Path:
+    """The folder that a name stands for: itself, or where a file of weights lies."""
+    path = Path(name)
+    return path.parent if path.name in WEIGHTS else path
+
+
+def weights_of(name: str) -> Path:
+    """The file of weights that a name stands for: itself, or the one in that folder."""
+    path = Path(name)
+    files = [path] if path.is_file() else [path / file for file in WEIGHTS if (path / file).is_file()]
+    if not files:
+        raise InputError(f"{name} holds neither {' nor '.join(WEIGHTS)}")
+    return files[0]
 
 
 def read_json(path: Path) -> dict:

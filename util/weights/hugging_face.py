@@ -12,8 +12,7 @@ from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.variant import Variant
-from util.weights.files import read_json, stated_reading
-from util.weights.timm_models import WEIGHTS
+from util.weights.files import WEIGHTS, folder_of, read_json, stated_reading, weights_of
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -131,12 +130,6 @@ def by_mae_names(parameters: dict[str, Tensor], family: Family, depth: int, deco
     return renamed | {name: value for name, value in parameters.items() if name not in used}
 
 
-def folder_of(name: str) -> Path:
-    """The folder that a name stands for: itself, or where a file of weights lies."""
-    path = Path(name)
-    return path.parent if path.name in WEIGHTS else path
-
-
 def takes(name: str) -> bool:
     """Whether it is a folder, or a file of weights beside a config.json of Hugging Face's, which names a model type."""
     path, config = Path(name), folder_of(name) / "config.json"
@@ -153,14 +146,12 @@ def load(name: str, weights: bool = True) -> Checkpoint:
         )
     config = read_json(folder / "config.json")
     family = family_of(config, name)
-    files = [folder / file for file in WEIGHTS if (folder / file).is_file()]
-    if not files:
-        raise InputError(f"{name} holds neither {' nor '.join(WEIGHTS)}")
-    content = checkpoint.read(files[0], weights)
+    file = weights_of(name)
+    content = checkpoint.read(file, weights)
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        raise InputError(f"{files[0]} holds no parameters")
+        raise InputError(f"{file} holds no parameters")
     try:
         depth, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         decoder_depth = int(config.get("decoder_num_hidden_layers") or 0)
@@ -178,7 +169,7 @@ def load(name: str, weights: bool = True) -> Checkpoint:
             f"{folder / 'config.json'}: {type(error).__name__} at {error}, which is missing or unknown"
         ) from None
     made: dict[str, Any] = {"model": by_mae_names(content, family, depth, decoder_depth), "variant": variant.plain()}
-    made["args"] = stated_reading(files[0])
+    made["args"] = stated_reading(file)
     if decoder_depth:
         made["decoder_heads"] = decoder_heads
         made["args"]["norm_pix_loss"] = bool(config.get("norm_pix_loss"))

@@ -10,15 +10,15 @@ from timm.layers.activations import GELUTanh, QuickGELU
 from timm.models import vision_transformer
 from torch import nn
 
+from util.system.console import say
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
 from util.training.damage import plainly
 from util.variant import Variant
-from util.weights.files import read_json, stated_reading, with_class_position
+from util.weights.files import WEIGHTS, folder_of, read_json, stated_reading, weights_of, with_class_position
 
 PREFIX = "timm:"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 ACTIVATIONS = {nn.GELU: "gelu", GELUTanh: "gelu_tanh", QuickGELU: "quick_gelu"}
 
 
@@ -27,9 +27,9 @@ def names_a_model(name: str) -> bool:
 
 
 def is_folder(name: str) -> bool:
-    """Whether it is a folder whose config.json names an architecture of timm's."""
-    config = Path(name) / "config.json"
-    return config.is_file() and "architecture" in read_json(config)
+    """Whether it is a folder, or a file of weights in one, whose config.json names an architecture of timm's."""
+    config = folder_of(name) / "config.json"
+    return Path(name).exists() and config.is_file() and "architecture" in read_json(config)
 
 
 def load(name: str, weights: bool = True) -> Checkpoint:
@@ -55,19 +55,20 @@ def load(name: str, weights: bool = True) -> Checkpoint:
 
 
 def load_folder(name: str, weights: bool = True) -> Checkpoint:
-    """A folder with timm's config.json and weights (:func:`util.weights.sources.load_weights`)."""
-    config = read_json(Path(name) / "config.json")
-    architecture, options, about = config["architecture"], config.get("model_args") or {}, config.get("pretrained_cfg") or {}
+    """A folder with timm's config.json and weights, or these (:func:`util.weights.sources.load_weights`)."""
+    config = read_json(folder_of(name) / "config.json")
+    architecture, options = config["architecture"], config.get("model_args") or {}
+    about = config.get("pretrained_cfg") or {}
+    if not about:  # older ones say it at the top
+        about = {name: config[name] for name in ("mean", "std") if name in config}
     if not isinstance(options, dict) or not isinstance(about, dict):
         raise InputError(f"{name}: model_args or pretrained_cfg of its config.json is no JSON object")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
         raise InputError(f"{name}: timm {timm.__version__} has no model {architecture!r}, which its config.json names")
     options = {**options, **{option: config[option] for option in ("num_classes", "global_pool") if option in config}}
-    files = [Path(name) / file for file in WEIGHTS if (Path(name) / file).is_file()]
-    if not files:
-        raise InputError(f"{name} holds neither {' nor '.join(WEIGHTS)}")
-    source = described(architecture, options, about, name, checkpoint.read(files[0], weights))
-    source.content["args"] = stated_reading(files[0])
+    file = weights_of(name)
+    source = described(architecture, options, about, name, checkpoint.read(file, weights))
+    source.content["args"] = stated_reading(file)
     if isinstance(config.get("label_names"), list):
         source.content["classes"] = config["label_names"]
     return source
@@ -107,7 +108,17 @@ def described(architecture: str, options: dict, about: dict, name: str, state: o
     parameters = dict(model.state_dict())
     if model.no_embed_class:
         parameters["pos_embed"] = with_class_position(parameters["pos_embed"])
+    if "head.weight" in parameters and not reads_as_here(model):
+        say(f"note: the head of {name} reads otherwise than any here ({model.global_pool}): only its encoder is taken")
+        parameters = {key: value for key, value in parameters.items() if not key.startswith(("head.", "attn_pool."))}
     return checkpoint.checked({"model": parameters, "variant": variant.plain()}, Path(name))
+
+
+def reads_as_here(model: nn.Module) -> bool:
+    """Whether a head reads the class token after ``norm``, or the mean of the patches with ``fc_norm`` after it."""
+    norms = isinstance(model.norm, nn.LayerNorm), isinstance(model.fc_norm, nn.LayerNorm)
+    reads = {"token": norms == (True, False), "avg": norms == (False, True)}
+    return reads.get(model.global_pool, False) and not getattr(model, "pool_include_prefix", False)
 
 
 def variant_of(model: nn.Module, about: dict, name: str) -> Variant:
