@@ -26,14 +26,10 @@ from util.options.evaluation import cutoff_rule
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import Incomplete, InputError
-from util.system.workplace import (
-    check_evaluation_folder,
-    named_folder,
-    open_workplace,
-    write_run_json,
-)
+from util.system.workplace import named_folder, open_workplace
 from util.training import decided
 from util.training.checkpoint import Checkpoint, file_sha256
+from util.training.run_folder import check_evaluation_folder, write_run_json
 from util.weights.into_model import load_encoder
 
 

@@ -26,7 +26,7 @@ from models_vit import VisionTransformer, create_encoder
 from util.data.augment import Augment
 from util.data.images import note_skipped
 from util.data.inference import Inference
-from util.data.loading import TrainingImages, loader_workers, training_loader
+from util.data.loading import TrainingImages, check_workers, loader_workers, training_loader
 from util.data.opening import open_for_training, open_images
 from util.data.seen_files import SeenFiles
 from util.evaluation.preview import Preview
@@ -37,17 +37,13 @@ from util.masking import SAM
 from util.options import checks, parsed, protocol
 from util.system.console import say
 from util.system.seeds import seed_everything
-from util.system.workplace import (
-    check_workers,
-    named_folder,
-    open_workplace,
-    training_folder,
-)
+from util.system.workplace import named_folder, open_workplace
 from util.training.balance import Balance
 from util.training.checkpoint import Checkpoint
 from util.training.optimisation import Schedule, Stepper, averaging_note, compile_model, parameter_groups
 from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
+from util.training.run_folder import training_folder
 from util.variant import MAE, Variant
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights

@@ -12,7 +12,7 @@ from util.data.augment import normalize
 from util.data.loading import prepared
 from util.system import distributed, interruption
 from util.system.console import track
-from util.system.workplace import Precision
+from util.system.device import Precision
 from util.training.epoch import Epoch
 
 

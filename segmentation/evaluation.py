@@ -19,8 +19,9 @@ from util.options.parsed import plain, reading
 from util.system import distributed
 from util.system.console import say
 from util.system.errors import InputError
-from util.system.workplace import check_evaluation_folder, open_workplace, write_run_json
+from util.system.workplace import open_workplace
 from util.training import checkpoint
+from util.training.run_folder import check_evaluation_folder, write_run_json
 
 
 def evaluate_only(args) -> None:

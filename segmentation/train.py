@@ -21,15 +21,16 @@ from segmentation.losses import LOSSES
 from segmentation.protocol import default_folder, departures
 from segmentation.schedules import Plateau, make_optimizer, make_schedule
 from segmentation.setr import build_setr
-from util.data.loading import loader_workers, training_loader
+from util.data.loading import check_workers, loader_workers, training_loader
 from util.options import checks, parsed, protocol
 from util.system import distributed
 from util.system.console import say
 from util.system.seeds import seed_everything
-from util.system.workplace import check_workers, open_workplace, training_folder
+from util.system.workplace import open_workplace
 from util.training.optimisation import Stepper, compile_model
 from util.training.resuming import find_resumed
 from util.training.run import About, Part, Training
+from util.training.run_folder import training_folder
 from util.variant import MAE
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights

@@ -7,7 +7,7 @@ from conftest import TINY_PRETRAIN, content_of
 from models_msmae import create_autoencoder
 from util.maps import sources
 from util.masking import split_patches, temper, weight_shares
-from util.system.workplace import Precision
+from util.system.device import Precision
 from util.training.log import Averages
 from util.training.optimisation import Schedule, Stepper, parameter_groups
 

@@ -16,8 +16,8 @@ from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.inference import Inference
 from util.split import take
+from util.system.device import Precision
 from util.system.errors import run_script
-from util.system.workplace import Precision
 from util.training import checkpoint
 
 FP32 = Precision(torch.device("cpu"), "fp32")

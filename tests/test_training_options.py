@@ -11,8 +11,8 @@ from timm.utils import ModelEmaV3
 
 from util.data.augment import Augment
 from util.maps.training_maps import TrainingMaps
+from util.system.device import Precision
 from util.system.seeds import seed_everything
-from util.system.workplace import Precision
 from util.training.optimisation import Schedule, Stepper, averaging_note
 
 CPU = torch.device("cpu")

@@ -34,9 +34,10 @@ from util.options.parser import Parser
 from util.options.protocol import spelled
 from util.system import child
 from util.system.console import clock, say
+from util.system.device import environment
 from util.system.errors import InputError, Stopped, run_script
 from util.system.files import replacing
-from util.system.workplace import environment, make_writable
+from util.system.workplace import make_writable
 from util.training import checkpoint
 from util.weights import history
 from util.weights.sources import load_weights

@@ -21,8 +21,8 @@ from util.evaluation.preview import reconstructed_colours
 from util.maps import sources
 from util.masking import SAM, Split
 from util.options.checks import ratios
+from util.system.device import Precision
 from util.system.errors import InputError
-from util.system.workplace import Precision
 
 
 def network_input(model: torch.nn.Module, path: str, reading: Reading | None = None) -> Tensor:

@@ -32,9 +32,9 @@ from util.evaluation.table import HEADLINES, PERCENT, with_interval
 from util.options.parser import COUNT, Parser, number
 from util.split import take
 from util.system.console import say
+from util.system.device import Precision, choose_device, choose_precision
 from util.system.errors import InputError, run_script
 from util.system.text import write_json
-from util.system.workplace import Precision, choose_device, choose_precision
 from util.weights import history
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # C of the linear probe, the strongest regularisation first

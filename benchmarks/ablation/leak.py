@@ -21,8 +21,8 @@ from util.data.inference import Inference
 from util.data.reading import Reading
 from util.maps.sources import canonical, maps_by_source
 from util.masking import SAM
+from util.system.device import Precision, choose_device, choose_precision
 from util.system.errors import InputError
-from util.system.workplace import Precision, choose_device, choose_precision
 from util.training import checkpoint
 
 IMAGES = 1000  # at most, spread over the training set

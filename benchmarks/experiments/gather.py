@@ -15,9 +15,9 @@ from util.data.images import Images
 from util.data.inference import Inference
 from util.evaluation.intervals import clopper_pearson
 from util.maps.localisation import find_masks, localise
+from util.system.device import Precision
 from util.system.errors import InputError
 from util.system.seeds import seed_everything
-from util.system.workplace import Precision
 
 DELETED = 0.1  # share of the patches
 

@@ -26,8 +26,8 @@ from util.data.inference import Inference
 from util.maps import sources
 from util.options.parser import HelpFormatter
 from util.system import cores
+from util.system.device import Precision, choose_device, choose_precision, environment
 from util.system.errors import run_script
-from util.system.workplace import Precision, choose_device, choose_precision, environment
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

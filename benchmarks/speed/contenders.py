@@ -10,8 +10,8 @@ from torch import nn
 from models_msmae import create_autoencoder
 from models_vit import create_encoder
 from util.masking import SAM
+from util.system.device import Precision
 from util.system.errors import InputError
-from util.system.workplace import Precision
 from util.training.optimisation import Schedule, Stepper, parameter_groups
 
 CLASSES = 4

@@ -19,7 +19,7 @@ from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.loading import TrainingImages, training_loader
 from util.phantom import draw_phantom
-from util.system.workplace import Precision
+from util.system.device import Precision
 from util.training.epoch import Epoch
 from util.training.log import RunLog
 from util.training.save_every import SaveEvery

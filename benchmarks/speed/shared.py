@@ -87,7 +87,7 @@ def main() -> None:
     import torch
 
     from benchmarks.speed.contenders import finetuning
-    from util.system.workplace import choose_precision
+    from util.system.device import choose_precision
 
     device = torch.device("cpu")
     step = finetuning("vit_micro_patch8", 64, 32, device, choose_precision("auto", device), "none")

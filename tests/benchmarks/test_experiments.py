@@ -18,8 +18,8 @@ from benchmarks.experiments.tables import NOT_RUN, long_table, split_table, tabl
 from util.data.folders import open_splits
 from util.data.images import Images
 from util.data.inference import Inference
+from util.system.device import Precision
 from util.system.errors import InputError
-from util.system.workplace import Precision
 from util.variant import MAE
 
 RESULTS = json.loads(experiments.RESULTS.read_text())

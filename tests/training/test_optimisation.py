@@ -8,7 +8,7 @@ from torch import nn
 
 from models_msmae import create_autoencoder
 from models_vit import create_encoder
-from util.system.workplace import Precision
+from util.system.device import Precision
 from util.training.optimisation import Schedule, Stepper, layer_index, parameter_groups
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from util.data.augment import normalize
 from util.data.loading import WholeImages, whole_batches
 from util.system import distributed, interruption
 from util.system.console import track
-from util.system.workplace import Precision
+from util.system.device import Precision
 
 
 @dataclass(frozen=True)

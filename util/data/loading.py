@@ -1,11 +1,13 @@
 """From a folder of images to batches: augmented with their maps in an order fixed by the seed, or whole and in order."""
 
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from multiprocessing.connection import Listener
 from typing import Protocol, TypeVar
 
 import torch
@@ -18,8 +20,8 @@ from util.data.augment import Augment
 from util.data.images import Images, default_threads
 from util.system import cores, distributed, interruption
 from util.system.console import say
+from util.system.errors import InputError
 from util.system.seeds import derive_seed, seed_everything
-from util.system.workplace import check_workers
 
 T = TypeVar("T")
 
@@ -160,6 +162,23 @@ class EpochSampler(DistributedSampler):
             numbers.append(index + times[index] * len(self.dataset))
             times[index] += 1
         return numbers[self.rank : self.total_size : self.num_replicas]
+
+
+def check_workers(num_workers: int | None) -> None:
+    """Raise :class:`InputError` unless sockets can be opened in the temporary folder: workers hand batches over by them.
+
+    A worker that cannot open one drops its batches, and training would wait for the first one for ever. Nothing is checked
+    of None, a number that :func:`loader_workers` chooses later.
+    """
+    if not num_workers:
+        return
+    try:
+        Listener().close()
+    except OSError as error:
+        raise InputError(
+            f"--num_workers: workers cannot open a socket in the temporary folder {tempfile.tempdir or ''} "
+            f"({error.strerror or error}); set TMPDIR to a folder with room and a short path, or give --num_workers 0"
+        ) from None
 
 
 def loader_workers(asked: int | None, device: torch.device, *, decoded: bool) -> int:

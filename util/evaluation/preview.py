@@ -13,7 +13,7 @@ from util.data.loading import resize_whole
 from util.evaluation.page import WIDTH
 from util.maps import sources
 from util.masking import SAM, Split
-from util.system.workplace import Precision
+from util.system.device import Precision
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

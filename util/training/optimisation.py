@@ -9,7 +9,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from util.system.workplace import Precision
+from util.system.device import Precision
 
 
 def layer_index(name: str, depth: int) -> int:

@@ -14,12 +14,13 @@ from util.system import distributed, interruption, lock
 from util.system.console import say, time_left
 from util.system.errors import DISK_TROUBLE, DiskError, InputError, Stopped
 from util.system.text import one_line
-from util.system.workplace import Workplace, check_space, clear, write_run_json
+from util.system.workplace import Workplace
 from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
 from util.training.resuming import changes, kept_epoch, same_place, set_aside
+from util.training.run_folder import check_space, clear, write_run_json
 from util.training.save_every import SaveEvery
 from util.training.saver import Saver, most_at_once
 

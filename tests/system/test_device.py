@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from util.system import workplace
+from util.system import device
+from util.system.device import choose_precision
 from util.system.errors import InputError
-from util.system.workplace import choose_precision
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_what_the_processor_has_is_chosen_and_what_it_lacks_is_noted(features, amp, chosen, noted, monkeypatch, capsys):
-    monkeypatch.setattr(workplace, "processor_features", lambda: features)
+    monkeypatch.setattr(device, "processor_features", lambda: features)
     assert choose_precision(amp, CPU) == chosen
     assert (f"note: --amp {amp}: this processor has no arithmetic for it" in capsys.readouterr().out) == noted
 
