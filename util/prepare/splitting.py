@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from fractions import Fraction
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from util.system.errors import InputError
 
 
@@ -24,22 +26,14 @@ def join(tags: Sequence[Sequence[Hashable]]) -> list[int]:
         tags: of each image.
 
     Returns:
-        For each image the index of the first image in its group.
+        For each image the index of one image of its group, the same for all of them.
     """
-    group = list(range(len(tags)))
-
-    def first(index: int) -> int:
-        while group[index] != index:
-            group[index] = group[group[index]]
-            index = group[index]
-        return index
-
-    seen: dict[Hashable, int] = {}
+    groups = DisjointSet(range(len(tags)))
+    first: dict[Hashable, int] = {}
     for index, of_image in enumerate(tags):
         for tag in of_image:
-            a, b = sorted((first(seen.setdefault(tag, index)), first(index)))
-            group[b] = a
-    return [first(index) for index in range(len(tags))]
+            groups.merge(first.setdefault(tag, index), index)
+    return [groups[index] for index in range(len(tags))]
 
 
 def split(keys: list[tuple[str, str]], groups: list[int], seed: int, test_share: Fraction = Fraction(0)) -> list[str]:
