@@ -12,7 +12,7 @@ from util.sizes import ENCODERS
 from util.system.errors import InputError
 from util.training import checkpoint
 from util.training.checkpoint import Checkpoint
-from util.training.resuming import options_to_go_on_with
+from util.training.resuming import resumed_options
 
 ENCODER: dict[str, Any] = {"model": "vit_base_patch16", "patch_size": 16, "input_w": 224, "input_h": 224}
 TRAINING: dict[str, Any] = {
@@ -67,7 +67,7 @@ def settle(args: argparse.Namespace, typed: set[str], parser: argparse.ArgumentP
         check_recorded(parser, source.options)
         check_size(source)
         refuse_contradictions(args, typed, source, FIXED if args.evaluate else (*FIXED, "optimizer"))
-        known = with_protocol(source.options if args.evaluate else options_to_go_on_with(source))
+        known = with_protocol(source.options if args.evaluate else resumed_options(source))
         protocol = PROTOCOLS[known["protocol"]]
         if args.evaluate:
             kept = (*protocol, *OF_READING, "protocol")

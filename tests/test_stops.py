@@ -62,7 +62,7 @@ def test_a_second_ctrl_c_stops_at_once(capfd):
     before = signal.getsignal(signal.SIGINT)  # ignored where the tests run in a shell's background
     with interruption.watch():
         os.kill(os.getpid(), signal.SIGINT)
-        assert interruption.asked() == signal.SIGINT and "again stops at once" in capfd.readouterr().err
+        assert interruption.signal_received() == signal.SIGINT and "again stops at once" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)  # a signal is answered between two steps of the interpreter

@@ -9,7 +9,7 @@ from util.options.evaluation import add_evaluation_options, check_evaluation
 from util.options.parser import COUNT, RATIO, Parser, number, path
 from util.sizes import ENCODERS
 from util.training.checkpoint import Checkpoint
-from util.training.resuming import options_to_go_on_with
+from util.training.resuming import resumed_options
 
 ABOUT = (
     "Fine-tune a pre-trained encoder to classify images, on the patches that its attention map leaves visible; or "
@@ -115,7 +115,7 @@ def recorded_options(
         used: by ``--eval`` or ``--predict``: also its pooling, its maps and how images are read.
     """
     if resumed:
-        return options_to_go_on_with(resumed)
+        return resumed_options(resumed)
     source = initial or used
     if not source:
         return {}

@@ -8,7 +8,7 @@ from util.options.parser import NOT_NEGATIVE, RATIO, Parser, number, path
 from util.sizes import AUTOENCODERS, ENCODERS
 from util.system.errors import InputError
 from util.training.checkpoint import Checkpoint
-from util.training.resuming import options_to_go_on_with
+from util.training.resuming import resumed_options
 
 ABOUT = (
     "Pre-train MSMAE on a folder of labelled images: masked patches are reconstructed, the class token is "
@@ -86,7 +86,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
 def recorded_options(resumed: Checkpoint | None, initial: Checkpoint | None) -> dict:
     """What a checkpoint says of the options: all when a run goes on, else the shape of the encoder to start from."""
     if resumed or not initial:
-        return options_to_go_on_with(resumed)
+        return resumed_options(resumed)
     return {
         "model": f"msmae_{initial.encoder_name(ENCODERS)}",
         "input_size": initial.input_size,

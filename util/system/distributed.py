@@ -55,7 +55,7 @@ def average(values: Tensor) -> Tensor:
     return values / world_size()
 
 
-def anyone(number: int, together: bool) -> int:
+def largest(number: int, together: bool) -> int:
     """The largest of the numbers that the processes bring; with several processes 0 unless they ask ``together``."""
     if not dist.is_initialized():
         return number

@@ -23,7 +23,7 @@ def _ask(number: int, _frame) -> None:
 
 @contextmanager
 def watch() -> Iterator[None]:
-    """While in this context, SIGTERM and the first Ctrl-C are remembered for :func:`asked` instead of ending the process."""
+    """In this context SIGTERM and the first Ctrl-C do not end the process: :func:`signal_received` tells of them."""
     global _asked
     _asked = None
     previous = {number: signal.signal(number, _ask) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -34,15 +34,15 @@ def watch() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def asked() -> int:
+def signal_received() -> int:
     """The signal that asked this process to stop, or 0."""
     return _asked or 0
 
 
 def stop_if_asked() -> None:
     """Raise :class:`Stopped` where a signal asked for it. (Several processes stop together instead, after a step.)"""
-    if asked() and distributed.world_size() == 1:
-        raise Stopped(asked())
+    if signal_received() and distributed.world_size() == 1:
+        raise Stopped(signal_received())
 
 
 def leave_to_parent(_worker: int) -> None:

@@ -95,7 +95,7 @@ class Epoch:
         due = self.done % self._print_freq == 0 or self.done == self.batches
         steps_in_all = self.number * self.batches + self.done
         save = ends_window and self._saver.due_within_epoch(steps_in_all, self._stepper.accum_iter)
-        stop = distributed.anyone(interruption.asked(), together=due) if ends_window else 0
+        stop = distributed.largest(interruption.signal_received(), together=due) if ends_window else 0
         if due or save or stop:
             self._check_finite()
         if due:

@@ -56,7 +56,7 @@ def folder_of(args: argparse.Namespace, phase: str) -> Path | None:
     return named_folder(phase, args.data_path) if args.data_path else None
 
 
-def options_to_go_on_with(resumed: Checkpoint | None) -> dict:
+def resumed_options(resumed: Checkpoint | None) -> dict:
     """The options of a run that goes on, all but those that name where it lies and how it was started."""
     started = ("output_dir", "overwrite", "resume", "start_epoch", "eval")
     return {name: value for name, value in resumed.options.items() if name not in started} if resumed else {}

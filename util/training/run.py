@@ -298,7 +298,7 @@ class Training:
             best, kept = self.best["epoch"], kept_epoch(folder / "checkpoint-best.pth")
             # a folder without a best checkpoint may be that of one checkpoint that was copied: its best epoch stays known
             lost = elsewhere or best >= self._first_epoch or kept not in (None, best)
-        if distributed.anyone(lost, together=True):
+        if distributed.largest(lost, together=True):
             where = f"stays in {distant}; here one" if elsewhere else "is not in checkpoint-best.pth; it"
             say(f"note: the best epoch, {self.best['epoch']}, {where} is chosen anew")
             self.best = {}
