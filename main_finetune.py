@@ -182,7 +182,7 @@ def main() -> None:
 
     options = parsed.plain(args) | train_images.reading.recorded
     about = About("finetune", options, classes, departures, source)
-    training = Training(workplace, about, stepper, loader, (seen, maps), resumed=resumed, **parsed.of_training(args))
+    training = Training(workplace, about, parsed.plan(args), stepper, loader, (seen, maps), resumed)
     say(parsed.describe_model(args.model, model, len(train_images), len(val_images), classes, lr, effective_batch))
     with training.saving_when_stopped():
         for epoch in training.epochs():

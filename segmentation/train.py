@@ -116,7 +116,7 @@ def main() -> None:
     seen = seen_files(train_pairs, val_pairs)
     about = About("segmentation", options, val_pairs.classes, departing, started_from)
     parts: list[Part] = [seen, schedule] if isinstance(schedule, Plateau) else [seen]
-    training = Training(workplace, about, stepper, loader, parts, resumed=resumed, **parsed.of_training(args))
+    training = Training(workplace, about, parsed.plan(args), stepper, loader, parts, resumed)
     weights = sum(parameter.numel() for parameter in model.parameters())
     say(
         f"{args.arch} on {args.model}: {weights:,} parameters; {len(dataset)} training and "

@@ -210,6 +210,14 @@ def test_a_run_that_went_back_names_the_best_epoch_that_it_keeps(call, finetuned
     assert kept["best"] == named["best"] and kept["epoch"] == named["best"]["epoch"] and named["best"]["val_top1"] < 0.99
 
 
+def test_a_best_checkpoint_that_was_removed_is_called_missing(call, finetuned, phantoms, tmp_path):
+    last = checkpoint.load(finetuned / "checkpoint-last.pth").content
+    torch.save({**last, "best": {"epoch": 0, "val_top1": 2.0}}, tmp_path / "checkpoint-last.pth")  # and no epoch is better
+    command = f"main_finetune.py {TINY_FINETUNE} {FINETUNE_SCHEDULE} --epochs 4 --data_path {phantoms}"
+    status, out, err = call(f"{command} --output_dir {tmp_path} --resume auto")
+    assert status == 0 and "best epoch 0:" in out and "(checkpoint-best.pth is missing)" in out, err
+
+
 def test_a_stop_after_the_best_epoch_was_measured_does_not_lose_it(call, phantoms, tmp_path, monkeypatch):
     """SIGTERM comes while the first epoch's sheet is drawn: that epoch is judged again, and kept."""
     command = f"main_finetune.py {TINY_FINETUNE} --input_size 32 --patch_size 8 --epochs 1 --warmup_epochs 0"

@@ -53,7 +53,7 @@ def test_time_left_counts_only_what_this_start_trained(capsys, monkeypatch):
     """Resumed in the middle of epoch 2, half an epoch took 60 s when it ends; three of the six are left, 120 s each."""
     monkeypatch.setattr("util.training.run.time.monotonic", lambda: 1060.0)
     training = SimpleNamespace(
-        _epochs=6,
+        plan=SimpleNamespace(epochs=6),
         _first_epoch=2,
         _first_step=5,
         _steps_per_epoch=10,

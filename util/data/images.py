@@ -59,8 +59,8 @@ def read_image(path: str, reading: Reading = AS_IT_IS) -> Tensor:
 def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
     """A mask ``[H, W]`` uint8, 0 to 255: of one in colour the brightest of the three.
 
-    Of one of more than 8 bits the larger of two values is 255 and the smaller 0, whatever they are, as the header of a scan
-    may have moved them. More than two are scaled so that the largest is 255; none but 0 becomes 0.
+    Of one of more than 8 bits the larger of two values is 255 and the smaller 0, if that is 0 or less, as a scan's header may
+    have moved both. Any others are scaled so that the largest is 255; of these only 0 and less become 0.
     """
     pixels = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice))
     if pixels.values.dtype == torch.uint8:
@@ -69,7 +69,7 @@ def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
     if pixels.inverted:
         values = (pixels.bit_range[1] if pixels.bit_range else values.max()) - values
     found = values.unique()
-    if len(found) == 2:
+    if len(found) == 2 and found[0] <= 0:
         return 255 * (values == found[1]).byte()
     scaled = (255 * values / values.max().clamp_min(1e-12)).clamp(1, 255).round()
     return (scaled * (values > 0)).byte()

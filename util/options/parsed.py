@@ -1,4 +1,4 @@
-"""What becomes of parsed options: plain values for a checkpoint, arguments for a training, a line for a reader."""
+"""What becomes of parsed options: plain values for a checkpoint, the plan of a training, a line for a reader."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from util.data.reading import Reading
+from util.training.plan import Plan
 from util.training.save_every import SaveEvery
 
 
@@ -23,11 +24,19 @@ def reading(args: argparse.Namespace) -> Reading:
     return Reading.of(vars(args))
 
 
-def of_training(args: argparse.Namespace) -> dict:
-    """The options of :class:`util.training.run.Training`, by its names."""
-    names = ("epochs", "seed", "save_every", "keep", "print_freq", "early_stopping", "start_epoch", "overwrite")
-    given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # pre-training never stops early
-    return {**given, "log_dir": Path(args.log_dir) if args.log_dir else None}
+def plan(args: argparse.Namespace) -> Plan:
+    """How long the options say that a training goes, and what it keeps."""
+    return Plan(
+        epochs=args.epochs,
+        seed=args.seed,
+        save_every=args.save_every,
+        keep=args.keep,
+        print_freq=args.print_freq,
+        start_epoch=args.start_epoch,
+        early_stopping=getattr(args, "early_stopping", None),  # pre-training never stops early
+        overwrite=args.overwrite,
+        log_dir=Path(args.log_dir) if args.log_dir else None,
+    )
 
 
 def describe_model(

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from torch.utils.data import DataLoader
@@ -19,9 +18,9 @@ from util.training.checkpoint import Checkpoint
 from util.training.epoch import Epoch
 from util.training.log import Averages, RunLog
 from util.training.optimisation import Stepper
+from util.training.plan import Plan
 from util.training.resuming import changes, kept_epoch, same_place, set_aside
 from util.training.run_folder import check_space, clear, write_run_json
-from util.training.save_every import SaveEvery
 from util.training.saver import Saver, most_at_once
 
 
@@ -72,18 +71,11 @@ class Training:
     Args:
         workplace: folder, device and precision.
         about: what the run says of itself.
+        plan: how long it goes, where it begins and what it keeps.
         stepper: model, optimiser and schedule.
         loader: of the training set.
         parts: what a checkpoint keeps beside them.
-        epochs: number of epochs in all.
-        seed: of the run.
-        save_every, keep: which checkpoints stay (:class:`Saver`).
-        print_freq: batches between checks of the loss.
-        early_stopping: the epoch after which so many epochs have passed without a better score is the last; None: never.
-        log_dir: of TensorBoard's events; None: the folder.
         resumed: the checkpoint to go on from.
-        start_epoch: first epoch; None: the one after the checkpoint's, or 0.
-        overwrite: clear the folder of another run's files first.
 
     Attributes:
         model: what is trained, with gradients averaged over processes.
@@ -98,35 +90,26 @@ class Training:
         self,
         workplace: Workplace,
         about: About,
+        plan: Plan,
         stepper: Stepper,
         loader: DataLoader,
         parts: Iterable[Part],
-        *,
-        epochs: int,
-        seed: int,
-        save_every: SaveEvery,
-        keep: int | None,
-        print_freq: int,
-        early_stopping: int | None = None,
-        log_dir: Path | None = None,
         resumed: Checkpoint | None = None,
-        start_epoch: int | None = None,
-        overwrite: bool = False,
     ):
-        self.workplace, self.about, self.parts = workplace, about, tuple(parts)
+        self.workplace, self.about, self.plan, self.parts = workplace, about, plan, tuple(parts)
         self._stepper, self._loader = stepper, loader
-        self._epochs, self._seed, self._print_freq, self._patience = epochs, seed, print_freq, early_stopping
         self.best: dict = {}
         self._best_before: dict = {}  # until the epoch that is best now was saved
         self.finished_now = False
-        at_most = most_at_once(save_every, keep, epochs, best=about.phase != "pretrain")
+        at_most = most_at_once(plan.save_every, plan.keep, plan.epochs, best=about.phase != "pretrain")
         check_space(workplace.folder, size_of_checkpoint(stepper, self.parts), at_most)
-        self._saver = Saver(workplace.folder, save_every, keep, self._content)
+        self._saver = Saver(workplace.folder, plan.save_every, plan.keep, self._content)
         if resumed:
             self._restore(resumed)
-        within = resumed.content if resumed and start_epoch is None else {}  # of the epoch that was stopped, if any
-        self._first_epoch = start_epoch if start_epoch is not None else resumed.content["epoch"] + 1 if resumed else 0
-        if overwrite and distributed.is_main():
+        within = resumed.content if resumed and plan.start_epoch is None else {}  # of the epoch that was stopped, if any
+        after = resumed.content["epoch"] + 1 if resumed else 0
+        self._first_epoch = after if plan.start_epoch is None else plan.start_epoch
+        if plan.overwrite and distributed.is_main():
             clear(workplace.folder)
         self._begun_from = self._name_source(resumed)
         write_run_json(workplace, about.phase, about.options, about.departures, begun_from=self._begun_from, resumed=resumed)
@@ -145,7 +128,7 @@ class Training:
         self._first_step = min(step, self._steps_per_epoch)  # the set may have shrunk
         self._log = RunLog(
             workplace.folder,
-            log_dir or workplace.folder,
+            plan.log_dir or workplace.folder,
             steps_per_epoch=self._steps_per_epoch,
             resume_epoch=self._first_epoch,
             resume_step=self._first_step,
@@ -156,8 +139,8 @@ class Training:
 
     def epochs(self) -> Iterator[Epoch]:
         """The epochs still to do."""
-        if self._first_epoch >= self._epochs:
-            say(f"nothing to do: {self._first_epoch} epochs are done and --epochs is {self._epochs}")
+        if self._first_epoch >= self.plan.epochs:
+            say(f"nothing to do: {self._first_epoch} epochs are done and --epochs is {self.plan.epochs}")
         elif self._first_epoch and self._is_stalled(self._first_epoch - 1):
             say(f"nothing to do: {self._in_words()}; a larger --early_stopping goes on")
         else:
@@ -167,14 +150,16 @@ class Training:
 
     def ends_after(self, epoch: int) -> bool:
         """Whether an epoch is the last: by their number, or because the best one lies ``early_stopping`` epochs back."""
-        return epoch + 1 >= self._epochs or self._is_stalled(epoch)
+        return epoch + 1 >= self.plan.epochs or self._is_stalled(epoch)
 
     def _is_stalled(self, epoch: int) -> bool:
-        return self._patience is not None and "epoch" in self.best and epoch - self.best["epoch"] >= self._patience
+        patience = self.plan.early_stopping
+        return patience is not None and "epoch" in self.best and epoch - self.best["epoch"] >= patience
 
     def _in_words(self) -> str:
         score = next(name for name in self.best if name != "epoch")
-        return f"no better {score} for {self._patience} epochs (--early_stopping), the best was epoch {self.best['epoch']}"
+        patience, best = self.plan.early_stopping, self.best["epoch"]
+        return f"no better {score} for {patience} epochs (--early_stopping), the best was epoch {best}"
 
     @contextmanager
     def saving_when_stopped(self) -> Iterator[None]:
@@ -227,13 +212,13 @@ class Training:
         self._epoch = self._make_epoch(epoch.number + 1)
         start = self._first_epoch + self._first_step / self._steps_per_epoch
         done = epoch.number + 1 - start
-        left = time_left(time.monotonic() - self._started, done, self._epochs - start)
+        left = time_left(time.monotonic() - self._started, done, self.plan.epochs - start)
         shown = "  ".join(
             f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
             for name, value in values.items()
             if not isinstance(value, dict)
         )
-        say(f"epoch {epoch.number} of {self._epochs}: {shown}  ({left} left)")
+        say(f"epoch {epoch.number} of {self.plan.epochs}: {shown}  ({left} left)")
         if self._is_stalled(epoch.number):
             say(f"early stopping: {self._in_words()}")
 
@@ -259,8 +244,8 @@ class Training:
             self._stepper,
             self._saver,
             self._log,
-            seed=self._seed,
-            print_freq=self._print_freq,
+            seed=self.plan.seed,
+            print_freq=self.plan.print_freq,
             step=step,
             averages=averages,
         )
