@@ -15,7 +15,7 @@ from util.system import cores
 POLICIES = {  # environment of a contender, by name
     "as PyTorch has it": {},
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    **{f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in (500, 1000, 1500, 2000)},
+    **{f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in (500, 750, 1000, 1250, 1500, 2000)},
 }
 BUSY = (0, 1, 2)  # foreign processes
 

@@ -59,7 +59,7 @@ def read_image(path: str, reading: Reading = AS_IT_IS) -> Tensor:
 def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
     """A mask ``[H, W]`` uint8, 0 to 255: of one in colour the brightest of the three.
 
-    Of one of more than 8 bits the larger of two values is 255 and the smaller 0, if that is 0 or less, as a scan's header may
+    Of one of more than 8 bits the larger of two values is 255 and the smaller 0, if that is 0 or less: a scan's header may
     have moved both. Any others are scaled so that the largest is 255; of these only 0 and less become 0.
     """
     pixels = read_pixels(path, Reading(frame=reading.frame, slice=reading.slice))
