@@ -49,7 +49,8 @@ def conclusion(result: dict) -> str:
     else:
         what = "A and B have the same top-1"
     test = "McNemar's exact test" + (", which takes images for independent," if patients else "")
-    evidence = f"only B classifies {result['only_b']} images right, only A {result['only_a']}; {test} p = {p:.2g}"
+    only_b = counted(result["only_b"], "image", "images")
+    evidence = f"only B classifies {only_b} right, only A {result['only_a']}; {test} p = {p:.2g}"
     if row["interval"]:
         low, high = (100 * edge for edge in row["interval"])
         evidence = f"95 % interval {low:+.2f} to {high:+.2f}; {evidence}"
