@@ -138,6 +138,13 @@ def test_patients_of_any_size_come_near_the_shares(shares, largest):
             assert (labels[splits == split] == "yes").mean() == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_of_few_patients_neither_none_nor_all_are_taken(share):
+    labels, patients = np.array(["yes", "no"] * 6), np.repeat([0, 1, 2], 4)
+    for seed in range(5):
+        assert len({*patients[take(labels, patients, share, seed)]}) in (1, 2)
+
+
 def test_a_table_or_split_folders_can_be_split_anew(images, command, tmp_path):
     patients_file(images, tmp_path / "patients.csv")
     command("data", "--patients", "patients.csv", "--output", "first.csv")

@@ -85,7 +85,7 @@ def take(labels: np.ndarray, patients: np.ndarray | None, share: float, seed: in
 
 
 def fitting_folds(labels: np.ndarray, patients: np.ndarray, share: float, count: int, seed: int) -> np.ndarray:
-    """The images of those of ``count`` folds that together come near a share of each class; at least of one fold.
+    """The images of some of ``count`` folds, neither none nor all, that together come near a share of each class.
 
     Returns:
         Their indices, sorted.
@@ -97,7 +97,7 @@ def fitting_folds(labels: np.ndarray, patients: np.ndarray, share: float, count:
     chosen = np.array([], dtype=int)
     for fold in folds:
         more = np.concatenate([chosen, fold])
-        if _far(labels, more, share) < _far(labels, chosen, share):
+        if len(more) < len(labels) and _far(labels, more, share) < _far(labels, chosen, share):
             chosen = more
     return np.sort(chosen if len(chosen) else min(folds, key=len))
 
