@@ -31,6 +31,7 @@ from util.evaluation.metrics import classification_metrics
 from util.evaluation.table import HEADLINES, PERCENT, with_interval
 from util.options.parser import COUNT, Parser, number
 from util.split import take
+from util.system import threads
 from util.system.console import say
 from util.system.device import Precision, choose_device, choose_precision
 from util.system.errors import InputError, run_script
@@ -189,6 +190,8 @@ def main() -> None:
     train_files, files = open_files(args, split)
     output = output_of(args, split)
     device = choose_device(args.device)
+    if device.type == "cpu":
+        threads.settle()
     precision = Precision(device, choose_precision(args.amp, device))
     line = history.remark(args.checkpoint, files.paths, f"images of {split}")
     if line:

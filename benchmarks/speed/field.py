@@ -15,7 +15,7 @@ from typing import NamedTuple
 from benchmarks.speed import pipeline
 from benchmarks.speed.measure import Row, Timing, rates, ratio
 from benchmarks.speed.trainings import CONTENDERS, ROOT, Contender, Setting
-from util.system import cores
+from util.system import threads
 from util.system.console import say
 from util.system.errors import InputError
 
@@ -40,7 +40,7 @@ def watch(phase: str, name: str, setting: Setting) -> Seen:
     Raises:
         InputError: where it ends earlier.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in cores.WAITING}  # set here by our import
+    environment = {key: value for key, value in os.environ.items() if key not in threads.CHOICES}  # set here by our import
     read, write = os.pipe()
     command = [sys.executable, "-m", "benchmarks.speed.trainings", phase, name, json.dumps(setting._asdict()), str(write)]
     with tempfile.TemporaryFile("w+", errors="replace") as printed, open(read) as marks:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from util.system import cores
+from util.system import cores, threads
 
+OURS = "by what the cores are doing (ours)"
 POLICIES = {  # environment of a contender, by name
-    "as PyTorch has it": {},
+    "as PyTorch has it": {"GOMP_SPINCOUNT": "300000"},  # OpenMP's own count: with none set it would be ours
     "passive": {"OMP_WAIT_POLICY": "passive"},
-    **{f"{spins} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in (500, 750, 1000, 1250, 1500, 2000)},
+    f"{threads.SPINS} spins": {"GOMP_SPINCOUNT": threads.SPINS},
+    OURS: {},
 }
 BUSY = (0, 1, 2)  # foreign processes
 
@@ -23,10 +25,9 @@ BUSY = (0, 1, 2)  # foreign processes
 class Contender:
     """A process that trains the small model with one way of waiting, and rests until it is asked for a rate."""
 
-    def __init__(self, policy: str, threads: int):
-        environment = {name: value for name, value in os.environ.items() if name not in cores.WAITING}
-        environment |= POLICIES[policy] or {"GOMP_SPINCOUNT": "300000"}  # OpenMP's own count, or ours would be set
-        environment["OMP_NUM_THREADS"] = str(threads)
+    def __init__(self, policy: str, count: int):
+        environment = {name: value for name, value in os.environ.items() if name not in threads.CHOICES}
+        environment |= POLICIES[policy] | {"OMP_NUM_THREADS": str(count)}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.speed.shared"],
             env=environment,
@@ -89,6 +90,7 @@ def main() -> None:
     from benchmarks.speed.contenders import finetuning
     from util.system.device import choose_precision
 
+    threads.settle()
     device = torch.device("cpu")
     step = finetuning("vit_micro_patch8", 64, 32, device, choose_precision("auto", device), "none")
     for _ in range(3):

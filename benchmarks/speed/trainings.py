@@ -212,7 +212,7 @@ def main() -> None:
     phase, name, setting_json, channel = sys.argv[1:]
     setting, contender = Setting(**json.loads(setting_json)), CONTENDERS[phase][name]
     if not contender.needs:
-        import util.system.cores  # noqa: F401, as our scripts import it: before PyTorch
+        import util.system.threads  # noqa: F401, as our scripts import it: before PyTorch
     with open(int(channel), "w") as lines:
         tell_ends(setting.marks, setting.device, lines)
         contender.train(setting)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from util.system import cores, distributed, lock
+from util.system import distributed, lock, threads
 from util.system.console import say
 from util.system.device import Precision, choose_device, choose_precision
 from util.system.errors import InputError
@@ -37,7 +37,7 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     device = distributed.start(choose_device(device_name))
     precision = Precision(device, choose_precision(amp, device))
     torch.set_float32_matmul_precision("high" if precision.name == "tf32" else "highest")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cores.settle_threads()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads.settle()
     chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
     say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
     make_writable(folder, "--output_dir")
