@@ -60,8 +60,9 @@ def main() -> None:
     args = get_args(recorded=recorded_options(resumed, initial))
 
     # what can be wrong is found before any image is read
+    least_classes = 2 if args.class_weight else 1
     train_files, val_files = open_for_training(
-        args.data_path, args.num_classes, args.patients, args.on_patient_leak, args.on_leak
+        args.data_path, args.num_classes, args.patients, args.on_patient_leak, args.on_leak, least_classes
     )
     classes = train_files.classes
     effective_batch = checks.batches(args.batch_size, args.accum_iter, len(train_files))

@@ -29,11 +29,11 @@ from util.data.opening import opened_together
 from util.data.readers import is_image
 from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
-from util.data.records import counted, some
 from util.data.seen_files import SeenFiles
 from util.data.walk import class_names, is_hidden, refuse_shared
 from util.system.console import say, track
 from util.system.errors import InputError
+from util.system.text import counted, some
 
 
 class Files(NamedTuple):

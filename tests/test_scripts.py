@@ -75,6 +75,23 @@ def test_schedule_and_scalars_in_tensorboard(phantoms, tmp_path):
     assert [event.step for event in events.Scalars("epoch/loss_pixels")] == [3 * epoch + 2 for epoch in range(6)]
 
 
+def test_images_in_one_folder_pretrain_without_labels(phantoms, tmp_path):
+    for split in ("train", "val"):
+        folder = tmp_path / "data" / split / "all"
+        folder.mkdir(parents=True)
+        for image in (phantoms / split).glob("*/*.png"):
+            (folder / f"{image.parent.name}-{image.name}").symlink_to(image)
+    command = f"main_pretrain.py {TINY_PRETRAIN} --warmup_epochs 0 --class_weight 0 --masking random --data_path data"
+    result = run_here(f"{command} --output_dir o --epochs 1", tmp_path)
+    assert "12 validation images of 1 class;" in result.stdout
+    run_here(f"{command} --output_dir o --epochs 2 --resume auto", tmp_path)
+    assert [line["loss_class"] for line in log_of(tmp_path / "o")] == [0, 0]
+    finetune = f"main_finetune.py {TINY_FINETUNE} --epochs 1 --warmup_epochs 0 --finetune o/checkpoint-last.pth"
+    run_here(f"{finetune} --output_dir f --data_path {phantoms}", tmp_path)
+    with_labels = run_here(f"{command} --class_weight 0.1 --epochs 1", tmp_path, check=False)
+    assert with_labels.returncode == 2 and "only one label, all; at least two are needed" in with_labels.stderr
+
+
 def test_files_and_log_of_a_fine_tuning(finetuned):
     names = {path.name for path in finetuned.glob("checkpoint*")}
     assert names == {f"checkpoint-{name}.pth" for name in ("0", "1", "2", "last", "best")}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
-from util.data.records import counted
 from util.evaluation.comparison import align, compare
 from util.evaluation.predictions import read_predictions
 from util.evaluation.table import HEADLINES, PERCENT
 from util.options.parser import SEED, PlainParser
 from util.system.errors import InputError, run_script
+from util.system.text import counted
 
 # Of fewer patients all may favour one model by chance in more than 5 % of the cases (a sign test: 2 / 2 ** 5)
 FEWEST = 6

@@ -24,7 +24,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from util.data.copies import copies_in, digest, groups_of_copies
 from util.data.folds import Fold, open_folds
-from util.data.records import counted
 from util.evaluation.pooling import cross_validated, folds_in_words, pool, write_results
 from util.evaluation.predictions import read_predictions
 from util.evaluation.results import in_words
@@ -37,6 +36,7 @@ from util.system.console import clock, say
 from util.system.device import environment
 from util.system.errors import InputError, Stopped, run_script
 from util.system.files import replacing
+from util.system.text import counted
 from util.system.workplace import make_writable
 from util.training import checkpoint
 from util.weights import history

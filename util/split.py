@@ -21,11 +21,12 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, Strat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from any folder, called by its path
 
-from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, some, with_patients
+from util.data.records import SPLITS, Record, empty_classes, image_folder, read_rows, with_patients
 from util.data.tables import write_table
 from util.data.walk import refuse_shared
 from util.options.parser import SEED, PlainParser, number
 from util.system.errors import InputError, run_script
+from util.system.text import some
 
 SHARES = (0.7, 0.1, 0.2)
 LARGEST_FOLDS = 20  # into which patients are divided, to take some of them; more for a share below 1 / 20

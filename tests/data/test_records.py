@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
+from util.data.folders import open_splits
 from util.data.records import read_records
 from util.data.tables import write_table
 from util.system.errors import InputError
@@ -148,7 +149,8 @@ def test_wrong_sets(data, tmp_path):
     assert "no such folder or table" in error(tmp_path / "missing")
     assert "no image of split val" in error(as_table(data, records, split=["train"] * 36))
     assert "no image of split test" in error(as_table(data, records), needed=("test",))
-    assert "only one label, base" in error(as_table(data, records, label=["base"] * 36))
+    with pytest.raises(InputError, match="only one label, base; at least two are needed"):
+        open_splits(str(as_table(data, records, label=["base"] * 36)), ("train", "val"))
     labels, splits = ([getattr(record, name) for record in records] for name in ("label", "split"))
     labels[23], splits[23] = "new", "test"
     assert "only in test: new; labels must be in train and val" in error(as_table(data, records, label=labels, split=splits))

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from util.data.records import counted, some
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.text import counted, some
 
 
 def digest(path: str) -> str:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.data import readers
-from util.data.records import read_records, some
+from util.data.records import read_records
 from util.data.tables import read_table
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.text import some
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def open_splits(
     classes: list[str] | None = None,
     patients: str | None = None,
     on_patient_leak: str = "error",
+    least_classes: int = 2,
 ) -> list[LabelledFiles]:
     """Splits of a data set, checked: all there, the same classes, no patient in two of them.
 
@@ -53,6 +55,7 @@ def open_splits(
         classes: of the model, in its order; the data may lack some. None: those of the data.
         patients: a table of patients beside folders.
         on_patient_leak: "error", or "note" to go on.
+        least_classes: so many there must be; 1 where nothing is learnt from labels.
 
     Raises:
         InputError: naming the folder, row or option, and what to do.
@@ -74,6 +77,11 @@ def open_splits(
     if num_classes is not None and num_classes != len(classes):
         raise InputError(
             f"--num_classes {num_classes}: {data_path} holds {len(classes)} classes ({some(classes)}); leave the option out"
+        )
+    if len(classes) < least_classes:
+        raise InputError(
+            f"--data_path {data_path}: only one label, {classes[0]}; at least two are needed "
+            "(main_pretrain.py --class_weight 0 --masking random learns without labels)"
         )
     number = {name: index for index, name in enumerate(classes)}
     folder = Path(data_path)

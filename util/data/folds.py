@@ -5,8 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from util.data.records import SPLITS, Record, read_records, some
+from util.data.records import SPLITS, Record, read_records
 from util.system.errors import InputError
+from util.system.text import some
 
 
 class Fold(NamedTuple):

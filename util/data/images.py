@@ -18,12 +18,11 @@ from util.data.folders import LabelledFiles
 from util.data.intensity import Levels, colours, far_outside, levels_of, shared_range
 from util.data.readers.base import MissingPackage, Pixels
 from util.data.reading import AS_IT_IS, Reading
-from util.data.records import counted
 from util.data.walk import is_hidden
 from util.system import cores, distributed
 from util.system.console import say, track
 from util.system.errors import InputError
-from util.system.text import one_line
+from util.system.text import counted, one_line
 
 SAMPLED = 32  # images that are decoded to estimate what all of them take
 

@@ -12,9 +12,10 @@ from util.data.copies import groups_of_copies, indices_to_train_on, labels_at_od
 from util.data.folders import LabelledFiles, has_split, open_splits
 from util.data.images import Images, UnreadableImages
 from util.data.reading import AS_IT_IS, Reading
-from util.data.records import NAMED, counted, read_records, some
+from util.data.records import read_records
 from util.system.console import say
 from util.system.errors import InputError
+from util.system.text import NAMED, counted, some
 
 
 class Opened(Protocol):
@@ -30,11 +31,16 @@ SHOWN = 10  # classes in a line; of more, the smallest and the largest are shown
 
 
 def open_for_training(
-    data_path: str, num_classes: int | None, patients: str | None, on_patient_leak: str, on_leak: str
+    data_path: str, num_classes: int | None, patients: str | None, on_patient_leak: str, on_leak: str, least_classes: int = 2
 ) -> tuple[LabelledFiles, LabelledFiles]:
     """The training and validation files, checked by :func:`util.data.folders.open_splits` and :func:`answer_leak`."""
     train, val = open_splits(
-        data_path, ("train", "val"), num_classes=num_classes, patients=patients, on_patient_leak=on_patient_leak
+        data_path,
+        ("train", "val"),
+        num_classes=num_classes,
+        patients=patients,
+        on_patient_leak=on_patient_leak,
+        least_classes=least_classes,
     )
     groups = groups_of_copies([*val.paths, *train.paths])
     label_of = {

@@ -14,10 +14,9 @@ from util.data import readers
 from util.data.tables import read_table
 from util.data.walk import class_names, images_below, refuse_loop, refuse_shared
 from util.system.errors import InputError
-from util.system.text import readable
+from util.system.text import counted, readable, some
 
 SPLITS = ("train", "val", "test")
-NAMED = 5  # at most, in an error
 
 
 class Record(NamedTuple):
@@ -189,8 +188,6 @@ def _check_splits(records: list[Record], needed: Iterable[str], data_path: Path)
         raise InputError(
             f"--data_path {data_path}: only in test: {some(test - (train or val))}; labels must be in train and val"
         )
-    if train and len(train) < 2:
-        raise InputError(f"--data_path {data_path}: only one label, {min(train)}; at least two are needed")
 
 
 def _check_patients(records: list[Record], on_leak: str, data_path: Path, note: Callable[[str], None]) -> None:
@@ -206,15 +203,3 @@ def _check_patients(records: list[Record], on_leak: str, data_path: Path, note: 
                 f"{message}; split by patient (python -m util.split), or --on_patient_leak note if that is meant"
             )
         note(f"note: {message}")
-
-
-def some(names: Iterable[str]) -> str:
-    """The first names, sorted, and how many more there are."""
-    names = sorted(names)
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """A number with what it counts: "1 image is", "2 images are"."""
-    return f"{number} {one if number == 1 else many}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from util.data.reading import Reading
+from util.system.text import counted
 from util.training.plan import Plan
 from util.training.save_every import SaveEvery
 
@@ -43,7 +44,8 @@ def describe_model(
     name: str, model: nn.Module, training: int, validation: int, classes: list[str], lr: float, effective_batch: int
 ) -> str:
     """A line on what is trained, on how many images, and how fast."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
     return (
-        f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters; {training} training and {validation} "
-        f"validation images of {len(classes)} classes; learning rate {lr:.3g} for an effective batch of {effective_batch}"
+        f"{name}: {weights:,} parameters; {training} training and {validation} validation images of "
+        f"{counted(len(classes), 'class', 'classes')}; learning rate {lr:.3g} for an effective batch of {effective_batch}"
     )

@@ -2,9 +2,12 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from util.system.files import replacing
+
+NAMED = 5  # at most, in an error
 
 
 def readable(name: str) -> str:
@@ -41,3 +44,15 @@ def one_line(text: str) -> str:
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def some(names: Iterable[str]) -> str:
+    """The first names, sorted, and how many more there are."""
+    names = sorted(names)
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with what it counts: "1 image is", "2 images are"."""
+    return f"{number} {one if number == 1 else many}"
