@@ -28,7 +28,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
 
     Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
     """
-    parser = Parser(ABOUT)
+    parser = Parser(ABOUT, PROTOCOLS["tuned"])
     groups.add_data_options(parser)
     model = groups.add_model_options(parser, list(ENCODERS))
     parser.groups["paper"].add_argument(

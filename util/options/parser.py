@@ -2,14 +2,23 @@
 
 import argparse
 import math
+from collections.abc import Mapping
+from functools import partial
 
 from util.system.text import one_line
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to each help text, except where there is none to state."""
+    """Adds the default to each help text unless there is none to state, and what the tuned protocol says otherwise."""
+
+    def __init__(self, *args, tuned: Mapping[str, object] | None = None, **named):
+        super().__init__(*args, **named)
+        self._tuned = tuned or {}
 
     def _get_help_string(self, action):
+        tuned = self._tuned.get(action.dest)
+        if tuned not in (None, action.default) and "tuned" not in action.help:
+            return f"{action.help} (default: {in_words(action.default)}; tuned: {in_words(tuned)})"
         has_none = action.default is None or action.default is False or action.default == argparse.SUPPRESS
         return action.help if has_none or "(default" in action.help else super()._get_help_string(action)
 
@@ -34,12 +43,16 @@ class PlainParser(argparse.ArgumentParser):
 
 
 class Parser(PlainParser):
-    """Options in the groups of :data:`TITLES`."""
+    """Options in the groups of :data:`TITLES`.
 
-    def __init__(self, description: str):
-        super().__init__(
-            description=description, formatter_class=HelpFormatter, allow_abbrev=False, usage="%(prog)s [options]"
-        )
+    Args:
+        description: of the script.
+        tuned: what its options say under the tuned protocol, for ``--help``.
+    """
+
+    def __init__(self, description: str, tuned: Mapping[str, object] | None = None):
+        formatter = partial(HelpFormatter, tuned=tuned)
+        super().__init__(description=description, formatter_class=formatter, allow_abbrev=False, usage="%(prog)s [options]")
         self.groups = {name: self.add_argument_group(title) for name, title in TITLES.items()}
 
 
@@ -61,6 +74,17 @@ def number(kind: type, low: float | None = None, high: float | None = None, open
         return value
 
     return convert
+
+
+def in_words(value) -> str:
+    """An option's value for a reader: several words for a list, "on" or "off" for a flag, "none" where there is no value."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple | list):
+        return " ".join(map(in_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 MASK_RATIO, THROW_RATIO = 0.45, 0.3  # the paper's

@@ -29,7 +29,7 @@ def get_args(arguments: list[str] | None = None, recorded: dict | None = None) -
 
     Before that checkpoint was read (``recorded`` is None), what depends on it is not settled or checked.
     """
-    parser = Parser(ABOUT)
+    parser = Parser(ABOUT, PROTOCOLS["tuned"])
     groups.add_data_options(parser)
     model = groups.add_model_options(parser, list(AUTOENCODERS))
     parser.set_defaults(model="msmae_vit_base_patch16", input_size=224)

@@ -4,7 +4,7 @@ import argparse
 
 from util.data.reading import Reading
 from util.options.parsed import plain
-from util.options.parser import MASK_RATIO, THROW_RATIO, Parser
+from util.options.parser import MASK_RATIO, THROW_RATIO, Parser, in_words
 from util.options.recorded import check_recorded
 from util.options.retired import add_retired_options
 
@@ -37,10 +37,6 @@ def parse(
         help="what options say that are not given: paper, as in the paper; tuned, as our measurements favour (RESULTS.md)",
     )
     add_retired_options(parser)
-    for action in parser._actions:  # of the options that differ, --help tells both protocols' defaults
-        tuned = protocols["tuned"].get(action.dest)
-        if tuned not in (None, action.default) and "tuned" not in (action.help or ""):
-            action.help = f"{action.help} (default: {in_words(action.default)}; tuned: {in_words(tuned)})"
     names, not_typed = vars(parser.parse_args(arguments)), object()
     typed = vars(parser.parse_args(arguments, argparse.Namespace(**dict.fromkeys(names, not_typed))))
     typed = {name: value for name, value in typed.items() if value is not not_typed}
@@ -91,17 +87,6 @@ def spelled(option: str, value) -> str:
     if isinstance(value, bool):
         return f"--{option}" if value else f"--no-{option}"
     return f"--{option} {in_words(value)}"
-
-
-def in_words(value) -> str:
-    """An option's value for a reader: several words for a list, "on" or "off" for a flag, "none" where there is no value."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple | list):
-        return " ".join(map(in_words, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def remark_on_masking(masking: str, protocol: str) -> str:
