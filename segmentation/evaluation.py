@@ -32,7 +32,7 @@ def evaluate_only(args) -> None:
     if source.classes != pairs.classes:
         raise InputError(f"{args.evaluate} was trained on the masks {source.classes}, --root has {pairs.classes}")
     folder = Path(args.output_dir) if args.output_dir else default_folder(args.dataset, f"{args.name}-eval")
-    pictures.refuse_masks_of_data(folder, Path(args.root))
+    pictures.refuse_other_masks(folder)
     check_evaluation_folder(folder, source, split, args.root, args.overwrite)
     workplace = open_workplace(folder, args.device, args.amp)
     size = (args.input_h, args.input_w)

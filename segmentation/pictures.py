@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from segmentation.data import Pairs, apply, resize
-from util.data.records import SPLITS
 from util.data.tables import read_table
 from util.evaluation.figure import styled
 from util.evaluation.page import FORMATS, WIDTH
@@ -69,11 +68,10 @@ def contact_sheet(pairs: Pairs, predicted: Tensor, true: Tensor, iou: Tensor, ti
     return figure
 
 
-def refuse_masks_of_data(folder: Path, root: Path) -> None:
-    """Raise :class:`InputError` where masks in ``folder/masks`` would replace the true ones of a split of ``root``."""
-    for split in SPLITS:
-        if (folder / "masks").resolve() == (root / split / "masks").resolve():
-            raise InputError(f"--output_dir {folder}: its masks/ are the true ones of {split}; choose another folder")
+def refuse_other_masks(folder: Path) -> None:
+    """Raise :class:`InputError` where ``folder/masks`` is of no evaluation, so that no data set loses its true masks."""
+    if (folder / "masks").exists() and not (folder / "predictions.csv").exists():
+        raise InputError(f"--output_dir {folder}: its masks/ were not predicted by an evaluation; choose another folder")
 
 
 def clear(folder: Path) -> None:

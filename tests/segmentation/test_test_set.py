@@ -91,8 +91,9 @@ def test_the_test_set_is_evaluated_and_never_trained_on(root, tmp_path, monkeypa
     status, _, err = run(f"{evaluate} --output_dir {tmp_path / 'test'} --overwrite --figure_format pdf", monkeypatch, capsys)
     assert status == 0 and [path.name for path in (tmp_path / "test").glob("sheet.*")] == ["sheet.pdf"], err
     truth = (data / "test" / "masks" / "0" / "00000.png").read_bytes()
-    status, _, err = run(f"{evaluate} --output_dir {data / 'test'}", monkeypatch, capsys)
-    assert status == 2 and "are the true ones of test" in err
+    for other in (data, shutil.copytree(data, tmp_path / "another")):
+        status, _, err = run(f"{evaluate} --output_dir {other / 'test'} --overwrite", monkeypatch, capsys)
+        assert status == 2 and "were not predicted by an evaluation" in err
     assert (data / "test" / "masks" / "0" / "00000.png").read_bytes() == truth
     status, _, err = run(f"{TRAIN} --root {data} --split test", monkeypatch, capsys)
     assert status == 2 and "--split is for --evaluate" in err
