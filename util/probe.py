@@ -190,8 +190,7 @@ def main() -> None:
     train_files, files = open_files(args, split)
     output = output_of(args, split)
     device = choose_device(args.device)
-    if device.type == "cpu":
-        threads.settle()
+    threads.settle()
     precision = Precision(device, choose_precision(args.amp, device))
     line = history.remark(args.checkpoint, files.paths, f"images of {split}")
     if line:

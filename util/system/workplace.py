@@ -37,7 +37,8 @@ def open_workplace(folder: Path, device_name: str | None, amp: str, log_dir: str
     device = distributed.start(choose_device(device_name))
     precision = Precision(device, choose_precision(amp, device))
     torch.set_float32_matmul_precision("high" if precision.name == "tf32" else "highest")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads.settle()
+    cpu = threads.settle()  # beside a GPU too, where loader workers need the cores
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     chosen = "; no CUDA GPU found" if device.type == "cpu" and not device_name else ""
     say(f"device: {device} ({name}{chosen}), precision {precision.name}, PyTorch {torch.__version__}")
     make_writable(folder, "--output_dir")
