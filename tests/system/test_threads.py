@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ watchable = pytest.mark.skipif(not threads.OWN_THREADS.exists(), reason="this sy
 
 WAIT = """
 import json, os, time
-from threading import Event
+from threading import Event, main_thread
 from util.system import threads
 import torch
 
@@ -41,7 +42,7 @@ with threads.more_threads():
 same_again = soon(lambda: alive() == before)
 
 needed = Event()
-threads.contested = lambda: time.sleep(0.01) or needed.is_set()
+threads.contested = lambda seconds: time.sleep(0.01) or needed.is_set() and main_thread().is_alive()
 described = threads.settle()
 needed.set()
 followed = soon(lambda: alive() > before + 1)
@@ -79,15 +80,16 @@ def test_cores_are_contested_where_a_thread_that_could_run_has_to_queue():
             pass
 
     thread = threading.Thread(target=compute)
-    with subprocess.Popen([sys.executable, "-c", pinned]) as competitor:
+    with ThreadPoolExecutor() as watcher, subprocess.Popen([sys.executable, "-c", pinned]) as competitor:
         thread.start()
         try:
-            assert threads.contested()
+            assert watcher.submit(threads.contested, 0.5).result()
         finally:
             over.set()
             thread.join()
             competitor.kill()
-    assert not threads.contested()  # nothing here wants to run
+    with ThreadPoolExecutor() as watcher:
+        assert not watcher.submit(threads.contested, 0.5).result()  # nothing here wants to run
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_cores_are_contested_where_a_thread_that_could_run_has_to_queue():
         (None, 8, 16, True),
         ("1", 8, 8, False),
         ("6", 8, 8, True),
-        ("2,1", 4, 8, True),
+        ("6,1", 1, 8, True),
     ],
 )
 @watchable
@@ -124,7 +126,7 @@ def test_what_users_say_of_waiting_stays(monkeypatch, environment, can_watch, wa
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "2"} | environment)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(threads, "can_watch", lambda: can_watch)
-    monkeypatch.setattr(threads, "watch", lambda: None)
+    monkeypatch.setattr(threads, "watch", lambda: True)
     monkeypatch.setattr(threads, "WATCHED", threads.choose())
     assert watched == threads.WATCHED and threads.settle() == said
 
@@ -132,3 +134,22 @@ def test_what_users_say_of_waiting_stays(monkeypatch, environment, can_watch, wa
 def test_one_thread_waits_for_nobody():
     assert torch.get_num_threads() == 1  # as conftest.py asks for
     assert threads.settle() == "1 thread"
+
+
+def test_where_the_system_allows_no_thread_more_all_goes_on(monkeypatch):
+    def refuse(thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = threading.active_count()
+    assert not threads.watch.__wrapped__()
+    with threads.more_threads():
+        assert threading.active_count() == before
+
+
+def test_statistics_that_the_kernel_leaves_at_zero_are_none(tmp_path):
+    (tmp_path / "schedstat").write_text("0 0 0\n")
+    assert not threads.counts_time(tmp_path / "schedstat") and not threads.counts_time(tmp_path / "missing")
+    (tmp_path / "schedstat").write_text("1200 34 5\n")
+    assert threads.counts_time(tmp_path / "schedstat")

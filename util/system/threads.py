@@ -4,15 +4,17 @@ A thread that waits for the others spins for milliseconds before it sleeps. That
 core. Where other processes need the cores, a spinning thread keeps the one that it waits for from running. OpenMP hardly
 spins once it has more threads than cores, and it counts them at each wait. So this module gives it more threads, which do
 nothing, while the cores are contested (benchmarks/README.md "Shared machines").
+
+Scripts call :func:`settle`. Where the project is used as a library, threads wait as PyTorch has it.
 """
 
 import functools
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Event, Semaphore, Thread, main_thread
 
 from util.system import cores
 
@@ -29,9 +31,17 @@ def can_watch() -> bool:
     Many would be needed where a container's quota or ``OMP_NUM_THREADS`` allows fewer threads than half the cores, as
     OpenMP compares the number of threads with that of the cores.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     threads = int(asked) if asked.isdecimal() else cores.usable()
-    return threads >= cores.bound() / 2 and (OWN_THREADS / str(os.getpid()) / "schedstat").exists()
+    return threads >= cores.bound() / 2 and counts_time(OWN_THREADS / str(os.getpid()) / "schedstat")
+
+
+def counts_time(statistics: Path) -> bool:
+    """Whether the kernel keeps the statistics of a running thread; some have the file and leave it at 0."""
+    try:
+        return int(statistics.read_text().split()[0]) > 0
+    except OSError:
+        return False
 
 
 def choose() -> bool:
@@ -60,66 +70,92 @@ def settle() -> str:
     count = torch.get_num_threads()
     if count == 1:
         return "1 thread"
-    if not WATCHED:
-        return ", ".join([f"{count} threads", *(f"{name}={os.environ[name]}" for name in CHOICES if name in os.environ)])
-    watch()
-    return f"{count} threads, which wait asleep while other processes need the cores"
+    if WATCHED and watch():
+        return f"{count} threads, which wait asleep while other processes need the cores"
+    return ", ".join([f"{count} threads", *(f"{name}={os.environ[name]}" for name in CHOICES if name in os.environ)])
 
 
-@functools.cache  # one is enough for a process
-def watch() -> None:
-    """From now on OpenMP's threads wait asleep while the cores are contested, and spin otherwise."""
+@functools.cache  # one thread watches, however often this is called
+def watch() -> bool:
+    """Until the main thread ends, OpenMP's threads wait asleep while the cores are contested, and spin otherwise.
+
+    Returns:
+        Whether the system allows one thread more, to watch.
+    """
 
     def follow() -> None:
-        while True:
-            if contested():
+        while main_thread().is_alive():
+            if contested(PERIOD):
                 with more_threads():
-                    while contested():
+                    while contested(PERIOD):
                         pass
 
-    Thread(target=follow, name="watch the cores", daemon=True).start()
+    return bool(started([Thread(target=follow, name="watch the cores")]))
 
 
-def contested() -> bool:
-    """Whether this process's threads had to queue for cores in the next half second."""
+def contested(seconds: float) -> bool:
+    """Whether this process's threads will have queued for cores ``seconds`` from now; not if the main thread ends before."""
     before, start = queueing(), time.perf_counter()
-    time.sleep(PERIOD)
-    after, seconds = queueing(), time.perf_counter() - start
-    return sum(after[thread] - before[thread] for thread in before.keys() & after.keys()) > CONTESTED * seconds
+    main_thread().join(seconds)
+    after, passed = queueing(), time.perf_counter() - start
+    queued = sum(after[thread] - before[thread] for thread in before.keys() & after.keys())
+    return queued > CONTESTED * passed and main_thread().is_alive()
 
 
 def queueing() -> dict[str, float]:
     """Seconds for which each thread of this process could have run and had no core, by its number in the system."""
     seconds = {}
-    for thread in OWN_THREADS.iterdir():
-        with suppress(OSError):  # it has ended
+    try:
+        for thread in OWN_THREADS.iterdir():
             seconds[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    except OSError:  # one ended, or no file can be opened now: the others are seen next time
+        pass
     return seconds
 
 
 @contextmanager
 def more_threads() -> Iterator[None]:
-    """In this context OpenMP has more threads than cores, so that it hardly spins. The new ones rest."""
+    """In this context OpenMP has more threads than cores, so that it hardly spins. The new ones rest.
+
+    Where PyTorch has one thread, or the system allows no more, nothing happens.
+    """
     import torch
 
     size = torch.get_num_threads()
-    others = (cores.bound() - size) // (
-        size - 1
-    ) + 1  # each of so many threads gets a team of its own, size - 1 threads more
-    ready, over = Barrier(others + 1), Event()
+    ready, over = Semaphore(0), Event()
 
     def rest() -> None:
-        torch.ones(2**20)  # large enough for a team to share
-        ready.wait()
+        torch.ones(2**20)  # large enough for a team to share, of this thread and size - 1 new ones
+        ready.release()
         over.wait()
 
-    threads = [Thread(target=rest, daemon=True) for _ in range(others)]
-    for thread in threads:
-        thread.start()
-    ready.wait()
+    teams = (cores.bound() - size) // (size - 1) + 1 if size > 1 else 0
+    resting = started([Thread(target=rest) for _ in range(teams)]) if room_for(teams * size) else []
+    for _ in resting:
+        ready.acquire()
     try:
         yield
     finally:
         over.set()
-        for thread in threads:
+        for thread in resting:
             thread.join()
+
+
+def room_for(count: int) -> bool:
+    """Whether the system allows so many threads more. OpenMP would end the process where it does not."""
+    over = Event()
+    threads = started([Thread(target=over.wait) for _ in range(count)])
+    over.set()
+    for thread in threads:
+        thread.join()
+    return len(threads) == count
+
+
+def started(threads: list[Thread]) -> list[Thread]:
+    """Those of the threads that the system lets start."""
+    for index, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError:
+            return threads[:index]
+    return threads
