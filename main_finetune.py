@@ -217,7 +217,7 @@ def main() -> None:
             top1, best = values["val_top1"], training.best
             say(f"last epoch {epoch.number}: top-1 {100 * top1:.2f} % (checkpoint-last.pth)")
             chosen = f"top-1 {100 * best['val_top1']:.2f} %, chosen on val/ itself"
-            say(f"best epoch {best['epoch']}: {chosen} ({training.best_checkpoint})")
+            say(f"best epoch {best['epoch']}: {chosen} ({training.best_checkpoint_in_words})")
     training.close()
 
 

@@ -277,8 +277,8 @@ class Masks(tv_tensors.Mask):
 
 
 @functional.register_kernel(functional.resize, Masks)
-def resize_masks(masks: Masks, size: list[int], **_: Any) -> Masks:
-    plain = functional.resize_image(masks.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT)
+def resize_masks(masks: Masks, size: list[int], max_size: int | None = None, **_: Any) -> Masks:
+    plain = functional.resize_image(masks.as_subclass(Tensor), size, InterpolationMode.NEAREST_EXACT, max_size)
     return tv_tensors.wrap(plain, like=masks)
 
 

@@ -139,7 +139,7 @@ def main() -> None:
             training.end_epoch(epoch, values, training.note_score(epoch, score, values[score]))
         if score in training.best:
             figure = best_in_words(training.best, score, args.batch_size)
-            say(f"best epoch {training.best['epoch']}: {figure} ({training.best_checkpoint})")
+            say(f"best epoch {training.best['epoch']}: {figure} ({training.best_checkpoint_in_words})")
     training.close()
 
 

@@ -122,6 +122,21 @@ def test_folds(images, command, tmp_path):
         assert set(tested.values()) == {1} and len(tested) == 210
 
 
+def test_few_patients_of_any_size_are_chosen_about_as_well_as_the_best_one_alone():
+    generator = np.random.default_rng(0)
+    for trial in range(100):
+        sizes = generator.integers(1, 60, generator.integers(3, 9))
+        patients, labels = np.repeat(np.arange(len(sizes)), sizes), generator.choice(["yes", "no"], sizes.sum())
+
+        def far(chosen, labels=labels):
+            return sum(abs((labels[chosen] == name).sum() - 0.2 * (labels == name).sum()) for name in ("yes", "no"))
+
+        chosen = take(labels, patients, 0.2, seed=trial)
+        assert 0 < len(chosen) < len(labels)
+        best = min(far(np.flatnonzero(patients == patient)) for patient in set(patients))
+        assert far(chosen) <= best + 0.05 * len(labels)
+
+
 @pytest.mark.parametrize(
     ("shares", "largest"), [((0.96, 0.02, 0.02), 2), ((0.98, 0.02), 2), ((0.7, 0.1, 0.2), 40), ((0.7, 0.1, 0.2), 120)]
 )

@@ -35,8 +35,7 @@ from util.system import child
 from util.system.console import clock, say
 from util.system.device import environment
 from util.system.errors import InputError, Stopped, run_script
-from util.system.files import replacing
-from util.system.text import counted
+from util.system.text import counted, write_json
 from util.system.workplace import make_writable
 from util.training import checkpoint
 from util.weights import history
@@ -171,8 +170,7 @@ def begin(args: argparse.Namespace, options: dict[str, dict], folds: list[Fold])
 
 
 def keep(folder: Path, account: dict) -> None:
-    with replacing(folder / "run.json") as temporary:
-        temporary.write_text(json.dumps(account, indent=2, default=str) + "\n")
+    write_json(folder / "run.json", account)
 
 
 def is_finished(folder: Path) -> bool:

@@ -79,7 +79,7 @@ def take(labels: np.ndarray, patients: np.ndarray | None, share: float, seed: in
     count = part.denominator if 0 < part < 1 else most
     chosen = fitting_folds(labels, patients, share, count, seed)
     # where patients have so many images that a fold is far from the share, smaller folds come nearer
-    while abs(len(chosen) - share * len(labels)) > TOLERANCE * share * len(labels) and 2 * count <= most:
+    while _far(labels, chosen, share) > TOLERANCE * share * len(labels) and 2 * count <= most:
         count *= 2
         chosen = min(chosen, fitting_folds(labels, patients, share, count, seed), key=lambda of: _far(labels, of, share))
     return chosen
@@ -94,18 +94,20 @@ def fitting_folds(labels: np.ndarray, patients: np.ndarray, share: float, count:
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class rarer than there are folds: check_classes says whether it is missed
-        folds = [fold for _, fold in splitter.split(labels, labels, patients)]
-    chosen = np.array([], dtype=int)
-    for fold in folds:
-        more = np.concatenate([chosen, fold])
-        if len(more) < len(labels) and _far(labels, more, share) < _far(labels, chosen, share):
-            chosen = more
-    return np.sort(chosen if len(chosen) else min(folds, key=len))
+        folds = [fold for _, fold in splitter.split(labels, labels, patients) if len(fold)]
+    chosen = min(folds, key=lambda fold: _far(labels, fold, share))
+    while True:  # the fold that brings most, until none brings them nearer
+        others = [np.concatenate([chosen, fold]) for fold in folds if fold[0] not in chosen]
+        nearest = min(others, key=lambda more: _far(labels, more, share))
+        if len(nearest) == len(labels) or _far(labels, nearest, share) >= _far(labels, chosen, share):
+            return np.sort(chosen)
+        chosen = nearest
 
 
 def _far(labels: np.ndarray, chosen: np.ndarray, share: float) -> float:
-    """By how many images a choice misses a share of each class."""
-    return sum(abs((labels[chosen] == name).sum() - share * (labels == name).sum()) for name in np.unique(labels))
+    """By how many images a choice misses a share of each class, and of all."""
+    missed = [(labels[chosen] == name).sum() - share * (labels == name).sum() for name in np.unique(labels)]
+    return sum(map(abs, missed)) + abs(sum(missed))
 
 
 def divide(labels: np.ndarray, patients: np.ndarray | None, shares: tuple[float, ...], seed: int) -> np.ndarray:

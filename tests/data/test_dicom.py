@@ -5,7 +5,7 @@ import pytest
 import torch
 from data.dicom_files import DICOM_FILES, RAMP, pydicom, write_dicom
 
-from util.data.images import read_image, read_pixels
+from util.data.images import read_image, read_mask, read_pixels
 from util.data.reading import Reading
 from util.system.errors import InputError
 
@@ -111,6 +111,15 @@ def test_monochrome1_is_inverted(tmp_path):
         torch.testing.assert_close(read_image(inverse, reading), 255 - read_image(plain, reading))
     eight = write_dicom(tmp_path / "eight", (RAMP % 256).astype(np.uint8), kind="MONOCHROME1", bits=8)
     assert read_image(eight).dtype == torch.uint8 and (read_image(eight)[0, 0, :3] == torch.tensor([255, 254, 253])).all()
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_mask_marks_what_looks_brighter(tmp_path, bits):
+    mask = np.zeros((8, 8), np.uint16)
+    mask[2:4, 3:6] = 1
+    for kind, marked in (("MONOCHROME2", mask), ("MONOCHROME1", 1 - mask)):
+        found = read_mask(write_dicom(tmp_path / kind, mask, kind=kind, bits=bits))
+        np.testing.assert_array_equal(found, 255 * marked)
 
 
 @pytest.mark.parametrize("depth", [8, 16])

@@ -108,6 +108,13 @@ def test_patients_are_resampled_where_they_are_known(command):
     )
 
 
+def test_one_image_has_differences_without_intervals():
+    a, b = (
+        Predictions(["data/x.png"], np.array([row]), ["no", "yes"], np.array([1]), None) for row in ([0.9, 0.1], [0.2, 0.8])
+    )
+    assert compare(a, b)["metrics"]["top1"] == {"a": 0, "b": 1, "difference": 1, "interval": None}
+
+
 def test_with_patients_the_interval_decides_and_without_the_test():
     """Where ten images of a patient are wrong together, a small p means little."""
     top1 = {"a": 0.8, "b": 0.9, "difference": 0.1, "interval": [-0.01, 0.2]}

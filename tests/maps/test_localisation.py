@@ -1,6 +1,7 @@
 """Where maps look: localisation on maps whose answer is known, and which mask belongs to which image."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -59,6 +60,17 @@ def test_masks_are_found_beside_the_data_or_where_the_option_says(phantoms, tmp_
     images.paths[1] = images.paths[0].replace(".png", ".jpg")
     with pytest.raises(InputError, match=r"flat/\S+\.png is the mask of \S+\.png and of \S+\.jpg"):
         find_masks(images, str(flat))
+
+
+def test_a_mask_of_two_images_beside_the_data_is_of_neither(phantoms, tmp_path, capsys):
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    image = next((data / "val" / "ring").iterdir())
+    shutil.copy(image, image.with_suffix(".bmp"))
+    images = Images(open_splits(str(data), ("val",))[0], "ram")
+    masks = find_masks(images, None)
+    assert len(masks) == 13 and sum(mask is not None for mask in masks) == 8
+    told = capsys.readouterr().out
+    assert f"ring/{image.stem}.png is the mask of" in told and told.endswith(", so of neither\n")
 
 
 def test_masks_of_0_and_1_and_in_colour(tmp_path):

@@ -65,11 +65,11 @@ def read_mask(path: str, reading: Reading = AS_IT_IS) -> Tensor:
     if pixels.values.dtype == torch.uint8:
         return pixels.values.amax(0)
     values = pixels.values.float().nan_to_num(0).amax(0)
-    if pixels.inverted:
-        values = (pixels.bit_range[1] if pixels.bit_range else values.max()) - values
     found = values.unique()
     if len(found) == 2 and found[0] <= 0:
-        return 255 * (values == found[1]).byte()
+        return 255 * (values == found[0 if pixels.inverted else 1]).byte()
+    if pixels.inverted:
+        values = (pixels.bit_range[1] if pixels.bit_range else values.max()) - values
     scaled = (255 * values / values.max().clamp_min(1e-12)).clamp(1, 255).round()
     return (scaled * (values > 0)).byte()
 

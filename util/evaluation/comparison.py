@@ -6,7 +6,7 @@ from pathlib import PurePath
 import numpy as np
 from scipy.stats import binomtest
 
-from util.evaluation.intervals import percentile_interval
+from util.evaluation.intervals import of_one, percentile_interval
 from util.evaluation.metrics import classification_metrics
 from util.evaluation.predictions import Predictions
 from util.evaluation.resampling import metrics_of_resamples, resample_counts
@@ -68,9 +68,8 @@ def compare(a: Predictions, b: Predictions, ordered: bool = False, resamples: in
 
     Returns:
         ``images``, ``patients`` (number, or None); ``metrics``: by name ``a``, ``b``, ``difference`` (b - a) and
-        ``interval`` of it (None where all images are of one patient, who tells nothing of others), without those that are
-        not defined; ``only_a``, ``only_b``: images that only one classifies
-        right; ``p``: of McNemar's test, whether such images fall to both alike.
+        ``interval`` of it (None by :func:`of_one`), without those that are not defined; ``only_a``, ``only_b``: images that
+        only one classifies right; ``p``: of McNemar's test, whether such images fall to both alike.
     """
     labels, patients = a.truth, a.patients or b.patients
     whole = [classification_metrics(labels, each.probabilities, a.classes, ordered) for each in (a, b)]
@@ -79,7 +78,7 @@ def compare(a: Predictions, b: Predictions, ordered: bool = False, resamples: in
         one, other = (metrics_of_resamples(counts, labels, each.probabilities, ordered) for each in (a, b))
         for name in one:
             drawn.setdefault(name, []).append(other[name] - one[name])
-    metrics, alone = {}, patients and len(set(patients)) < 2
+    metrics, alone = {}, of_one(labels, patients)
     for name in (name for name in drawn if not name.startswith("class_")):
         one, other, interval = whole[0][name], whole[1][name], percentile_interval(np.concatenate(drawn[name]))
         if one is not None and other is not None and interval is not None:

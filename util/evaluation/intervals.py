@@ -54,7 +54,7 @@ def intervals(
     whole = {name: value[0] for name, value in of_resamples(np.ones((1, len(labels)))).items()}
     predictions = probabilities.argmax(1)
     right = predictions == labels
-    alone = len(set(patients) if patients else labels) < 2
+    alone = of_one(labels, patients)
 
     def spread(value: float, resampled: np.ndarray, lowest: float = 0) -> Interval:
         return None if alone else bootstrap_interval(value, resampled, lowest=lowest)
@@ -86,6 +86,11 @@ SHARES = {
     "positive_predictive_value": lambda truth, called: (truth, called),
     "negative_predictive_value": lambda truth, called: (~truth, ~called),
 }
+
+
+def of_one(labels: np.ndarray, patients: Sequence[str] | None) -> bool:
+    """Whether all images are of one patient, or there is one image: it tells nothing of others."""
+    return len(set(patients) if patients else labels) < 2
 
 
 def share_interval(

@@ -35,7 +35,12 @@ def remarks(predictions: Predictions, training_paths: list[str], chosen: Sequenc
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
-    labels, (paths, probabilities, classes, *_) = predictions.truth, predictions
+    paths, labels, probabilities, classes = (
+        predictions.files,
+        predictions.truth,
+        predictions.probabilities,
+        predictions.classes,
+    )
     lines, more = [f"the {each} was {TOO_GOOD[each]} would not" for each in chosen], {}
     if ordered and sorted(classes) == list(classes) != sorted(classes, key=by_numbers):
         lines.append(f"the grades count in the order {', '.join(classes)}: name them with as many digits, such as 01 and 10")

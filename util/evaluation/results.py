@@ -34,11 +34,11 @@ def complete(
         Ready for JSON: ``metrics``, with ``patients``, whose number is None where it is not known, ``intervals``,
         ``calibration`` and what :func:`remarks` finds.
     """
-    labels, (_, probabilities, classes, _, patients) = predictions.truth, predictions
+    labels, probabilities, patients = predictions.truth, predictions.probabilities, predictions.patients
     return {
         **metrics,
         "patients": len(set(patients)) if patients else None,
-        "intervals": intervals(labels, probabilities, classes, patients, ordered=ordered),
+        "intervals": intervals(labels, probabilities, predictions.classes, patients, ordered=ordered),
         "calibration": calibration_metrics(labels, probabilities),
         **remarks(predictions, training_paths, chosen, ordered),
     }

@@ -1,5 +1,6 @@
 """Does the map look at the lesion? Three metrics where lesion masks are at hand (METHOD.md "Localisation")."""
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -52,19 +53,21 @@ def find_masks(images: Images, folder: str | None) -> list[Path | None]:
     there.
 
     Raises:
-        InputError: when ``folder`` is given and holds no mask of any image, or one file is the mask of two images.
+        InputError: when ``folder`` is given and holds no mask of any image, or one file is there the mask of two images.
     """
     root = Path(folder) if folder else images.root / "masks" / images.split
     files = []
     for path in map(Path, images.paths):
         candidates = (root / path.parent.name / f"{path.stem}.png", root / f"{path.stem}.png")
         files.append(next((mask for mask in candidates if mask.is_file()), None))
-    image_of: dict[Path, str] = {}
-    for image, mask in zip(images.paths, files, strict=True):
-        if mask and image_of.setdefault(mask, image) != image:
-            raise InputError(
-                f"{mask} is the mask of {image_of[mask]} and of {image}: put masks into folders of their classes"
-            )
+    count = Counter(files)
+    for mask in (mask for mask in count if mask and count[mask] > 1):
+        one, other, *_ = (path for path, of in zip(images.paths, files, strict=True) if of == mask)
+        both = f"{mask} is the mask of {one} and of {other}"
+        if folder:
+            raise InputError(f"--lesion_masks {folder}: {both}; give each image of a class a name of its own")
+        say(f"note: {both}, so of neither")
+        files = [None if of == mask else of for of in files]
     if folder and not any(files):
         raise InputError(f"--lesion_masks {folder}: no CLASS/NAME.png or NAME.png there for any image of {images.split}")
     return files

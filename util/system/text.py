@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def readable(name: str) -> str:
 
 
 def json_text(content: object, indent: int | None = 2) -> str:
-    """``content`` as JSON, which knows neither NaN nor infinity: null stands for them."""
+    """``content`` as JSON, which knows neither NaN nor infinity, for which null stands, nor paths, for which their text does."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):
@@ -28,7 +29,7 @@ def json_text(content: object, indent: int | None = 2) -> str:
             return [plain(each) for each in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return json.dumps(plain(content), indent=indent, allow_nan=False)
+    return json.dumps(plain(content), indent=indent, allow_nan=False, default=os.fspath)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -198,7 +198,7 @@ class Training:
         return True
 
     @property
-    def best_checkpoint(self) -> str:
+    def best_checkpoint_in_words(self) -> str:
         """The name of the best epoch's checkpoint, and that it is missing where somebody has removed it."""
         name = "checkpoint-best.pth"
         return name if (self.workplace.folder / name).exists() else f"{name} is missing"

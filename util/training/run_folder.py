@@ -9,7 +9,7 @@ from pathlib import Path
 from util.system import distributed, lock
 from util.system.device import environment
 from util.system.errors import InputError
-from util.system.files import replacing
+from util.system.text import write_json
 from util.system.workplace import Workplace, claim
 from util.training.checkpoint import Checkpoint
 
@@ -135,5 +135,4 @@ def write_run_json(
     # an evaluation or prediction in the folder of a training leaves that one's account alone
     beside_training = phase in ("eval", "predict") and (workplace.folder / "log.txt").exists()
     name = f"run-{phase}.json" if beside_training else "run.json"
-    with replacing(workplace.folder / name) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    write_json(workplace.folder / name, content)
