@@ -35,12 +35,8 @@ def remarks(predictions: Predictions, training_paths: list[str], chosen: Sequenc
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
-    paths, labels, probabilities, classes = (
-        predictions.files,
-        predictions.truth,
-        predictions.probabilities,
-        predictions.classes,
-    )
+    paths, classes = predictions.files, predictions.classes
+    labels, probabilities = predictions.truth, predictions.probabilities
     lines, more = [f"the {each} was {TOO_GOOD[each]} would not" for each in chosen], {}
     if ordered and sorted(classes) == list(classes) != sorted(classes, key=by_numbers):
         lines.append(f"the grades count in the order {', '.join(classes)}: name them with as many digits, such as 01 and 10")

@@ -20,7 +20,7 @@ def readable(name: str) -> str:
 
 
 def json_text(content: object, indent: int | None = 2) -> str:
-    """``content`` as JSON, which knows neither NaN nor infinity, for which null stands, nor paths, for which their text does."""
+    """``content`` as JSON; null stands for NaN and infinity, which it does not know, and its text for a path."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):
