@@ -1,3 +1,5 @@
+"""Waiting threads give way to other processes, and spin when alone; what hinders the watching hinders no training."""
+
 import json
 import os
 import subprocess
