@@ -293,7 +293,9 @@ def get_options() -> argparse.Namespace:
     parser.add_argument("--model", choices=ENCODERS, default="vit_base_patch16", help="the encoder")
     parser.add_argument("--input_size", type=int, default=224, help="side of the input in pixels")
     parser.add_argument("--batch_size", type=int, help="images in a batch (default: 64 on a GPU, 32 on a CPU)")
-    parser.add_argument("--field_batch_size", type=int, default=32, help="images in a batch of the part 'field'")
+    parser.add_argument(
+        "--field_batch_size", type=int, help="the same in the part 'field' (default: 32 on a GPU, 8 on a CPU)"
+    )
     parser.add_argument("--batches", type=int, help="batches in sets and epochs (default: 40 on a GPU, 4 on a CPU)")
     parser.add_argument("--rounds", type=int, default=3, help="samples of each contender")
     parser.add_argument("--shortest", type=float, default=0.5, help="seconds of a sample at least")
@@ -311,13 +313,15 @@ def main() -> None:
     options.amp = choose_precision(options.amp, options.device)
     on_gpu = options.device.type == "cuda"
     options.batch_size = options.batch_size or (64 if on_gpu else 32)
+    options.field_batch_size = options.field_batch_size or (32 if on_gpu else 8)
     options.batches = options.batches or (40 if on_gpu else 4)
     torch.manual_seed(0)
     about = environment(options.device, ("transformers",))
     settings = {name: str(value) if name in ("device", "output") else value for name, value in vars(options).items()}
     print(", ".join(f"{name} {value}" for name, value in {**about, **settings}.items()), flush=True)
     rows: list[Row] = []
-    for part in options.parts:
+    for number, part in enumerate(options.parts, 1):
+        print(f"\npart {number} of {len(options.parts)}: {part}", flush=True)
         measured = list(PARTS[part](options))
         print(f"\n{table(measured)}", flush=True)
         rows += measured

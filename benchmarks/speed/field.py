@@ -16,7 +16,7 @@ from benchmarks.speed import pipeline
 from benchmarks.speed.measure import Row, Timing, rates, ratio
 from benchmarks.speed.trainings import CONTENDERS, ROOT, Contender, Setting
 from util.system import threads
-from util.system.console import say
+from util.system.console import say, track
 from util.system.errors import InputError
 
 # Steps before the measured ones: kernels and memory are new in the first, LightlyTrain draws its batch in the first three.
@@ -90,10 +90,9 @@ def measure(setting: Setting, rounds: int) -> dict[tuple[str, str], list[Seen]]:
         for name, contender in contenders.items()
         if installed(phase, name, contender)
     }
-    for _ in range(rounds):
-        for phase, name in seen:
-            with tempfile.TemporaryDirectory() as output:
-                seen[phase, name].append(watch(phase, name, setting._replace(output=output)))
+    for phase, name in track(list(seen) * rounds, "trainings", total=len(seen) * rounds, unit="training"):
+        with tempfile.TemporaryDirectory() as output:
+            seen[phase, name].append(watch(phase, name, setting._replace(output=output)))
     return seen
 
 

@@ -1,5 +1,6 @@
 """Measuring: several contenders in turn in one run, the machine they ran on, and the memory that each takes."""
 
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from util.system.console import track
 
 
 class Row(NamedTuple):
@@ -52,22 +55,20 @@ def time_in_turn(
         rounds: number of samples of each, after two calls to warm up.
         shortest: seconds that a sample takes at least; shorter work is repeated within it.
     """
-    calls = {}
-    for name, call in contenders.items():
-        for _ in range(2):
-            wait(device)
-            start = time.perf_counter()
-            call()
-            wait(device)
-        calls[name] = max(1, round(shortest / (time.perf_counter() - start)))
+    calls = dict.fromkeys(contenders, 1)  # of each in a sample
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, call in contenders.items():
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                call()
-            wait(device)
-            samples[name].append((time.perf_counter() - start) / calls[name])
+    turns = itertools.product(range(-2, rounds), contenders)  # the negative ones warm up
+    for turn, name in track(turns, "measuring", total=(2 + rounds) * len(contenders), unit="sample"):
+        wait(device)
+        start = time.perf_counter()
+        for _ in range(calls[name]):
+            contenders[name]()
+        wait(device)
+        seconds = (time.perf_counter() - start) / calls[name]
+        if turn < 0:
+            calls[name] = max(1, round(shortest / seconds))
+        else:
+            samples[name].append(seconds)
     return {name: Timing.of(seconds) for name, seconds in samples.items()}
 
 

@@ -3,6 +3,7 @@
 Started as a module, this is one contender: a line on stdin asks for so many seconds of steps, the answer is their rate.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from util.system import cores, threads
+from util.system.console import track
 
 OURS = "by what the cores are doing (ours)"
 POLICIES = {  # environment of a contender, by name
@@ -71,11 +73,11 @@ def rates(rounds: int, seconds: float) -> dict[tuple[str, int], list[float]]:
     measured: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as stack:
         contenders = {name: stack.enter_context(Contender(name, cores.usable())) for name in POLICIES}
-        for _ in range(rounds):
-            for count in BUSY:
-                with busy(count):
-                    for name, contender in contenders.items():
-                        measured.setdefault((name, count), []).append(contender.rate(seconds))
+        turns = itertools.product(range(rounds), BUSY)
+        for _, count in track(turns, "beside other processes", total=rounds * len(BUSY), unit="turn"):
+            with busy(count):
+                for name, contender in contenders.items():
+                    measured.setdefault((name, count), []).append(contender.rate(seconds))
     return measured
 
 

@@ -17,21 +17,22 @@ def say(message: str) -> None:
         print(message, flush=True)
 
 
-def track(items: Iterable, title: str, total: int, scale: int = 1) -> Iterator:
+def track(items: Iterable, title: str, total: int, scale: int = 1, unit: str = "image") -> Iterator:
     """Yield from ``items`` while showing how far the work is, its rate and the time left.
 
     Args:
         items: what to go through.
         title: what the work is.
         total: number of items.
-        scale: number of images in an item (a batch holds many).
+        scale: number of units in an item (a batch holds many images).
+        unit: what is counted, in the singular.
     """
     if not distributed.is_main():
         yield from items
         return
     total *= scale
     if sys.stderr.isatty():
-        with tqdm(total=total, desc=title, unit="image", leave=False, dynamic_ncols=True) as bar:
+        with tqdm(total=total, desc=title, unit=unit, leave=False, dynamic_ncols=True) as bar:
             for item in items:
                 yield item
                 bar.update(scale)
@@ -41,9 +42,9 @@ def track(items: Iterable, title: str, total: int, scale: int = 1) -> Iterator:
         yield item
         now = time.monotonic()
         if now - last > SECONDS_BETWEEN_LINES:
-            last, spent, images = now, now - start, done * scale
-            left = time_left(spent, images, total)
-            print(f"{title}: {images}/{total}, {images / spent:.1f} images/s, {left} left", flush=True)
+            last, spent, units = now, now - start, done * scale
+            rate = f"{units / spent:.1f}" if units > spent else f"{units / spent:.2g}"
+            print(f"{title}: {units}/{total}, {rate} {unit}s/s, {time_left(spent, units, total)} left", flush=True)
 
 
 def time_left(spent: float, done: float, total: float) -> str:
