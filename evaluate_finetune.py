@@ -30,6 +30,7 @@ from util.system.workplace import named_folder, open_workplace
 from util.training import decided
 from util.training.checkpoint import Checkpoint, file_sha256
 from util.training.run_folder import check_evaluation_folder, write_run_json
+from util.weights import history
 from util.weights.into_model import load_encoder
 
 
@@ -106,6 +107,8 @@ def evaluate(args: argparse.Namespace, source: Checkpoint) -> None:
     about = {"checkpoint": str(evaluated.path), "data_path": str(Path(args.data_path).resolve()), "split": split}
     chosen = [*(["epoch"] if source.is_best else []), *decision.parts] if split == "val" else []
     results = about | complete(metrics, predictions, training_paths, chosen, args.ordered)
+    if leak := history.leak_before(source.options, images.paths, f"images of {split}", training_paths):
+        results["remarks"].append(leak)
     results |= decision_results(decision, known, split, classes, images.patients, args.prevalence)
     if choice:
         decided.save(source, evaluated.path, decision)

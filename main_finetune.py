@@ -45,6 +45,7 @@ from util.training.resuming import find_resumed, folder_of
 from util.training.run import About, Training
 from util.training.run_folder import training_folder
 from util.variant import MAE, Variant
+from util.weights import history
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
 
@@ -133,6 +134,8 @@ def main() -> None:
         say("note: no --finetune, the encoder starts from random weights")
     elif not resumed:
         say(load_encoder(model, source, new_head=True))
+        if line := history.remark(args.finetune, val_files.paths, "validation images"):
+            say(f"note: {line}")
     nn.init.normal_(model.head.weight, std=2e-5)
     first_maps_model = None if resumed else model_of_first_maps(args, source, classes)
     model.to(workplace.device)

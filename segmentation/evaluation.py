@@ -22,6 +22,7 @@ from util.system.errors import InputError
 from util.system.workplace import open_workplace
 from util.training import checkpoint
 from util.training.run_folder import check_evaluation_folder, write_run_json
+from util.weights import history
 
 
 def evaluate_only(args) -> None:
@@ -55,6 +56,7 @@ def evaluate_only(args) -> None:
     trained_on = image_paths(args.root, "train", args.img_ext)
     if source.trained_without_copies:
         trained_on = without_copies(trained_on, image_paths(args.root, "val", args.img_ext))
+    leak = history.leak_before(source.options, pairs.paths, f"images of {split}", trained_on)
     results, counts, predicted, true = engine.evaluate(
         model, pairs, whole, LOSSES[args.loss], args.batch_size, workplace.precision
     )
@@ -63,7 +65,7 @@ def evaluate_only(args) -> None:
         **{"data_path": str(Path(args.root).resolve()), "protocol": args.protocol, "input": list(size)},
         **results,
         "intervals": intervals(counts, pairs.classes),
-        **remarks(pairs, counts, trained_on, split == "val" and source.is_best, args.batch_size),
+        **remarks(pairs, counts, trained_on, split == "val" and source.is_best, leak, args.batch_size),
     }
     if distributed.is_main():
         pictures.clear(folder)
@@ -82,14 +84,14 @@ def evaluate_only(args) -> None:
     distributed.stop()
 
 
-def remarks(pairs: Pairs, counts: Counts, training: list[str], chose_epoch: bool, batch_size: int) -> dict:
+def remarks(pairs: Pairs, counts: Counts, training: list[str], chose_epoch: bool, leak: str, batch_size: int) -> dict:
     """What a reader must know of the metrics of a set, as :func:`util.evaluation.remarks.remarks` says it of classes.
 
     Returns:
         ``remarks``, a line each; where some images are copies of training images, ``copies``, their number, and
         ``without_copies``, the metrics of the others (None where there are no others).
     """
-    lines, more = [], {}
+    lines, more = [leak] if leak else [], {}
     if chose_epoch:
         lines.append("the epoch was chosen on these images, so the metrics look too good; those of test/ would not")
     if copies := copies_of(pairs.paths, training):

@@ -32,6 +32,7 @@ from util.training.resuming import find_resumed
 from util.training.run import About, Part, Training
 from util.training.run_folder import training_folder
 from util.variant import MAE
+from util.weights import history
 from util.weights.into_model import load_encoder
 from util.weights.sources import load_weights
 
@@ -76,6 +77,8 @@ def main() -> None:
     )
     if started_from and not resumed:
         say(load_encoder(model.encoder, started_from, new_head=True))
+        if line := history.remark(args.checkpoint, val_pairs.paths, "validation images"):
+            say(f"note: {line}")
     elif not resumed:
         say("note: no --checkpoint, the encoder starts from random weights")
     model.to(workplace.device)

@@ -47,7 +47,7 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
         paths = set(without_copies(train, val))
     except InputError:
         unknown = f"the training images of {path}, {data_path}, are not at hand"
-    before = source.options.get("finetune") or source.options.get("init")
+    before = start_of(source.options)
     if not before:
         return History(paths, labels, unknown)
     later |= {Path(path).resolve()}
@@ -59,6 +59,11 @@ def history(path: str | Path, later: frozenset[Path] = frozenset()) -> History:
     except InputError:
         return lost
     return History(paths | earlier.paths, labels or earlier.labels, unknown or earlier.unknown)
+
+
+def start_of(options: dict) -> str | None:
+    """The weights that a training with these options began from."""
+    return options.get("finetune") or options.get("init") or options.get("checkpoint")
 
 
 def seen(judged: Sequence[str], known: History) -> set[str]:
@@ -77,11 +82,40 @@ def remark(path: str, judged: Sequence[str], what: str) -> str:
         what: they are, such as "test images".
     """
     known = history(path)
-    images = seen(judged, known)
-    if images:
-        labels = ", with their labels" if known.labels else ", without their labels"
-        trained = f"{path} was trained on {len(images)} of the {len(judged)} {what}{labels}"
-        return f"LEAK: {trained}: the figures look too good"
+    if images := seen(judged, known):
+        return _leak(path, known, len(images), len(judged), what)
     if known.unknown:
         return f"{known.unknown}: if some of the {what} are among them, the figures look too good"
     return ""
+
+
+def leak_before(options: dict, judged: Sequence[str], what: str, training: Sequence[str]) -> str:
+    """A line on the images that a training's first weights saw, such as those of its pre-training.
+
+    Args:
+        options: of the training.
+        judged: paths of the images that judge it.
+        what: they are.
+        training: paths of its own training images. Copies of these are told elsewhere.
+
+    Returns:
+        As :func:`remark`, but empty too where nothing can be told.
+    """
+    start = start_of(options)
+    if not start:
+        return ""
+    try:
+        known = history(start)
+    except InputError:  # no longer there
+        return ""
+    images = seen(judged, known)
+    return (
+        _leak(start, known, len(images), len(judged), what)
+        if images - copies_of(list(judged), list(training)).keys()
+        else ""
+    )
+
+
+def _leak(path: str, known: History, count: int, judged: int, what: str) -> str:
+    labels = ", with their labels" if known.labels else ", without their labels"
+    return f"LEAK: {path} was trained on {count} of the {judged} {what}{labels}: the figures look too good"
