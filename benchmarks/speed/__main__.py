@@ -152,8 +152,8 @@ def inference(options) -> Iterator[Row]:
     for size in (1, 64):
         images = batch[:1].expand(size, -1, -1, -1).contiguous()
         timing = time_in_turn({"": partial(forward, images)}, device, options.rounds, options.shortest)[""]
-        spread = f"{1e3 * timing.low:.3g} to {1e3 * timing.high:.3g}"
-        yield Row("maps and inference", f"inference, batch of {size}: latency", 1e3 * timing.median, "ms", spread)
+        spread = f"{timing.low:.3g} to {timing.high:.3g}"
+        yield Row("maps and inference", f"inference, batch of {size}: latency", timing.median, "s", spread)
         yield Row("maps and inference", f"inference, batch of {size}: throughput", size / timing.median, "images/s")
 
 
