@@ -109,11 +109,9 @@ def leak_before(options: dict, judged: Sequence[str], what: str, training: Seque
     except InputError:  # no longer there
         return ""
     images = seen(judged, known)
-    return (
-        _leak(start, known, len(images), len(judged), what)
-        if images - copies_of(list(judged), list(training)).keys()
-        else ""
-    )
+    if images <= copies_of(list(judged), list(training)).keys():
+        return ""
+    return _leak(start, known, len(images), len(judged), what)
 
 
 def _leak(path: str, known: History, count: int, judged: int, what: str) -> str:
