@@ -1,8 +1,11 @@
 """Data sets as the scripts take them: test sets, tables, patients, copies of training images."""
 
 import csv
+import hashlib
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +132,18 @@ def test_copies_are_found_by_content_and_not_by_name_or_size(tmp_path):
         (tmp_path / name).write_text(text)
     a, b, c, d = (str(tmp_path / name) for name in "abcd")
     assert copies_of([a, c], [b, d]) == {a: b} and copies_of([c], [a, b, d]) == {}
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    reads, read = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: reads.append(file.name) or read(file, name))
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    for path in (a, b):
+        Path(path).write_text("same")
+    assert copies_of([a], [b]) == copies_of([a], [b]) == {a: b} and reads == [a, b]
+    Path(b).write_text("othr")
+    os.utime(b, (1, 1))
+    assert copies_of([a], [b]) == {} and reads == [a, b, b]
 
 
 def test_a_class_that_is_never_predicted_is_told():

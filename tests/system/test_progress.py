@@ -42,7 +42,7 @@ def test_lines_elsewhere(capsys, monkeypatch):
     assert list(console.track(range(3), "reading", total=3, scale=10)) == [0, 1, 2]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("reading: 10/30, ") and lines[-1].endswith("0:00:00 left")
-    monkeypatch.setattr("util.system.console.time.monotonic", iter((0, 20, 60)).__next__)
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=iter((0, 20, 60)).__next__))
     assert list(console.track(range(2), "measuring", total=3, unit="sample")) == [0, 1]
     assert capsys.readouterr().out.splitlines()[-1] == "measuring: 2/3, 0.033 samples/s, 0:00:30 left"
 

@@ -1,5 +1,6 @@
 """Files that lie in a data set twice, byte for byte: a model that was trained on one copy knows the other."""
 
+import functools
 import hashlib
 import os
 from collections import defaultdict
@@ -12,7 +13,12 @@ from util.system.text import counted, some
 
 
 def digest(path: str) -> str:
-    """A fingerprint of a file's content."""
+    """A fingerprint of a file's content; a file that is as it was is read once in a process."""
+    return _digest(path, os.stat(path).st_mtime_ns)
+
+
+@functools.cache  # a run compares its files with each other, and with those that its first weights saw
+def _digest(path: str, changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
